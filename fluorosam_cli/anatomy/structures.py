@@ -1,0 +1,95 @@
+"""The one table of anatomical structures: names, label ids, sides, groups, codes. Every stage reads names from here.
+
+Ids 1-117 are TotalSegmentator v2 `total`; 118-148 add sided limbs and parts; 149-159 are the limb bones where the side
+is not known, and at the same time the names of the left-and-right groups. Sides are the patient's.
+"""
+
+import csv
+import difflib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal, cast
+
+from fluorosam_cli.errors import FluoroError
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    label_id: int
+    name: str
+    display_name: str  # the words a person reads: "left femur", "L3 vertebra"
+    side: Side | None
+    level: str | None  # vertebra ("L3") or rib number ("5")
+    groups: tuple[str, ...]
+    material: Literal["bone", "lung", "air", "soft"]
+    snomed_ct: str | None  # code of the unsided structure; `side` is its laterality, as DICOM's modifier sequence has it
+    snomed_term: str | None
+
+
+@cache
+def structures() -> tuple[Structure, ...]:
+    """All structures in order of their label id."""
+    text = (files("fluorosam_cli.anatomy") / "structures.csv").read_text(encoding="utf-8")
+    return tuple(
+        Structure(
+            label_id=int(row["label_id"]),
+            name=row["name"],
+            display_name=row["display_name"],
+            side=cast(Side | None, row["side"] or None),
+            level=row["level"] or None,
+            groups=tuple(row["groups"].split("|")) if row["groups"] else (),
+            material=cast(Literal["bone", "lung", "air", "soft"], row["material"]),
+            snomed_ct=row["snomed_ct"] or None,
+            snomed_term=row["snomed_term"] or None,
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+@cache
+def groups() -> dict[str, tuple[str, ...]]:
+    """Group name -> names of the structures in it. A group may share its name with an unsided structure."""
+    members: dict[str, list[str]] = {}
+    for structure in structures():
+        for group in structure.groups:
+            members.setdefault(group, []).append(structure.name)
+    return {group: tuple(names) for group, names in members.items()}
+
+
+@cache
+def _by_name() -> dict[str, Structure]:
+    return {structure.name: structure for structure in structures()}
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every name that can be prompted for: structures, then groups that are not themselves structures."""
+    return (*_by_name(), *(group for group in groups() if group not in _by_name()))
+
+
+def structure(name: str) -> Structure:
+    """The structure of that name. Raises FluoroError with the nearest names when there is none."""
+    try:
+        return _by_name()[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, _by_name(), n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else "fluoro info structures lists all names"
+        raise FluoroError(f"{name}: not a known structure", hint) from None
+
+
+def label_ids(name: str) -> tuple[int, ...]:
+    """The label ids that make up a structure or group: its own (if any) and its members'."""
+    own = (_by_name()[name].label_id,) if name in _by_name() else ()
+    if not own and name not in groups():
+        structure(name)  # raises, with the nearest names
+    return own + tuple(_by_name()[member].label_id for member in groups().get(name, ()))
+
+
+def mirrored(name: str) -> str:
+    """The name on the other side of the body: `femur_left` -> `femur_right`, `spleen` -> `spleen`."""
+    swap = {"left": "right", "right": "left"}
+    other = "_".join(swap.get(part, part) for part in name.split("_"))
+    return other if other in set(names()) else name

@@ -1,0 +1,332 @@
+"""Writing and reading artefact folders: atomic files, headers last, overwrite and resume, `run.json`.
+
+A stage writes into an `Output`. Items (images, case folders, lines of a JSON Lines file) are written one by one, each
+whole or not at all; the header comes last, by rename, so that a folder with a header is finished. A stage killed at
+any moment loses at most the item it was on.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from fluorosam_cli.contracts import Model, Run
+from fluorosam_cli.errors import FluoroError, UsageError
+
+RUN_FILE = "run.json"
+TEMPORARY = ".tmp-"  # files with this prefix are leftovers of a killed run and may be deleted
+
+Item = TypeVar("Item")
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+class Track(Protocol):
+    """Wraps an iterable to show progress; `commands.progress.track` draws it, `silent` does not."""
+
+    def __call__(self, items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]: ...
+
+
+def silent(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+    """The `Track` of library use and of tests."""
+    return items
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, same suffixes, that becomes `path` by rename if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, model: Model) -> None:
+    write_bytes(path, (model.model_dump_json(indent=1) + "\n").encode())
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_header(path: Path, model: type[AnyModel]) -> AnyModel:
+    """Read an artefact's JSON header. The format is compared before anything is validated.
+
+    Raises FluoroError when the file is absent, not JSON, of another format or version, or does not validate.
+    """
+    expected = str(model.model_fields["format"].default)
+    subject = f"{path.parent.name}/{path.name}"
+    if not path.is_file():
+        raise FluoroError(f"{path}: not found, or not finished", f"the stage that writes {path.name} has to run first")
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FluoroError(
+            f"{subject}: not valid JSON ({error})", "write the artefact again with --overwrite"
+        ) from error
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != expected:
+        newer = isinstance(found, str) and found.rpartition("/")[0] == expected.rpartition("/")[0]
+        raise FluoroError(
+            f"{subject}: format is {found!r}, this version reads {expected!r}",
+            "use the fluoro version that wrote it, or write it again" if newer else f"give a folder with a {expected}",
+        )
+    return validate(model, data, subject)
+
+
+def validate(model: type[AnyModel], data: object, subject: str) -> AnyModel:
+    """Validate plain data against a contract; the first error becomes a FluoroError that names `subject`."""
+    try:
+        return model.model_validate_json(json.dumps(data))
+    except (ValidationError, ValueError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"]))
+        raise FluoroError(f"{subject}: {where}: {first['msg']}", "write the artefact again with --overwrite") from error
+
+
+def read_lines(path: Path, model: type[AnyModel]) -> Iterator[AnyModel]:
+    """The records of a JSON Lines file."""
+    if not path.is_file():
+        raise FluoroError(f"{path}: not found", "the folder is incomplete: write it again with --overwrite")
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                data = json.loads(line)
+            except ValueError as error:
+                raise FluoroError(
+                    f"{path}: line {number} is not valid JSON", "write the artefact again with --overwrite"
+                ) from error
+            yield validate(model, data, f"{path}: line {number}")
+
+
+class Lines:
+    """A JSON Lines file that grows record by record and is renamed into place when complete.
+
+    `done` holds the records a killed run had already written; a half-written last line is dropped.
+    """
+
+    def __init__(self, path: Path, model: type[AnyModel]) -> None:
+        self.path = path
+        self._growing = path.with_name(path.name + ".part")
+        if path.is_file() and not self._growing.is_file():
+            os.replace(path, self._growing)
+        self.done: list[Any] = []
+        whole = 0
+        if self._growing.is_file():
+            for line in self._growing.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break
+                self.done.append(validate(model, json.loads(line), f"{path.name}: line {len(self.done) + 1}"))
+                whole += len(line)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = open(self._growing, "ab")  # noqa: SIM115 - closed by close()
+        self._file.truncate(whole)
+
+    def append(self, record: Model) -> None:
+        self._file.write((record.model_dump_json() + "\n").encode())
+        self._file.flush()
+
+    def close(self, complete: bool) -> None:
+        if complete:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
+        if complete:
+            os.replace(self._growing, self.path)
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(complete=kind is None)
+
+
+# --- output folders ---------------------------------------------------------------------------------------------------
+
+
+class Output:
+    """The folder a stage writes: refused, replaced or continued, and its `run.json`.
+
+    Use as a context manager. `done`, `skipped` and `failed` are counted by the stage. Two runs are the same, and the
+    second may resume the first, when `config` and `inputs_sha256` are equal.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        stage: str,
+        header: str | None,
+        config: dict[str, object],
+        seed: int = 0,
+        device: str = "cpu",
+        inputs: Iterable[Path] = (),
+        overwrite: bool = False,
+        resume: bool = False,
+    ) -> None:
+        if overwrite and resume:
+            raise UsageError("--overwrite and --resume exclude each other", "give one of them")
+        self.path = path
+        self.header = header
+        self.done = 0
+        self.skipped = 0
+        self.failed: list[str] = []
+        self._started = time.monotonic()
+        self._run = Run(
+            stage=stage,
+            status="running",
+            argv=[_relative(word) for word in sys.argv[1:]],
+            versions=_versions(),
+            commit=_commit(),
+            device=device,
+            seed=seed,
+            config={key: _plain(value) for key, value in config.items()},
+            inputs_sha256={file.parent.name + "/" + file.name: sha256_of(file) for file in inputs},
+            done=0,
+            skipped=0,
+            failed=[],
+            seconds=0.0,
+        )
+        self.resuming = self._prepare(overwrite, resume)
+
+    def _prepare(self, overwrite: bool, resume: bool) -> bool:
+        """Decide between a new, a replaced and a continued folder; True when there is something to continue."""
+        if self.path.exists() and not self.path.is_dir():
+            raise FluoroError(f"{self.path}: is a file, a folder is needed", "give another folder with -o")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return False
+        ours = (self.path / RUN_FILE).is_file()
+        if overwrite:
+            if not ours:
+                raise FluoroError(
+                    f"{self.path}: not empty and not written by fluoro (no {RUN_FILE}), so it is not deleted",
+                    "give another folder with -o, or empty this one yourself",
+                )
+            return False
+        if not resume:
+            raise FluoroError(
+                f"{self.path}: not empty", "add --resume to continue it, --overwrite to replace it, or -o for another"
+            )
+        if not ours:
+            raise FluoroError(f"{self.path}: nothing to resume (no {RUN_FILE})", "give another folder with -o")
+        before = read_header(self.path / RUN_FILE, Run)
+        now = json.loads(self._run.model_dump_json())
+        if before.stage != self._run.stage:
+            raise FluoroError(f"{self.path}: was written by `fluoro {before.stage}`", "give another folder with -o")
+        for name in sorted(before.config.keys() | now["config"].keys()):
+            old, new = before.config.get(name), now["config"].get(name)
+            if old != new:
+                raise FluoroError(
+                    f"{self.path}: was begun with {name} = {old!r}, now {new!r}",
+                    "repeat the first command's options with --resume, or start again with --overwrite",
+                )
+        if before.inputs_sha256 != self._run.inputs_sha256:
+            raise FluoroError(f"{self.path}: its inputs have changed since", "start again with --overwrite")
+        return True
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run completed this folder (only when resuming)."""
+        return self.resuming and self.header is not None and (self.path / self.header).is_file()
+
+    def _write_run(self, status: str) -> None:
+        update = {
+            "status": status,
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        write_json(self.path / RUN_FILE, self._run.model_copy(update=update))
+
+    def __enter__(self) -> "Output":
+        if not self.resuming and self.path.is_dir():
+            for entry in self.path.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.rglob(TEMPORARY + "*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self._write_run("running")
+        return self
+
+    def finish(self, header: Model) -> None:
+        """Write the header: from here on the folder is complete."""
+        assert self.header is not None
+        write_json(self.path / self.header, header)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        status = "done" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
+        try:
+            self._write_run(status)
+        except OSError:
+            if kind is None:
+                raise
+
+
+def _plain(value: object) -> object:
+    """Configuration as it goes into JSON; absolute paths are cut to their last part, as they may name a person."""
+    if isinstance(value, Path):
+        return _relative(str(value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None), dict)) else str(value)
+
+
+def _relative(word: str) -> str:
+    return Path(word).name if Path(word).is_absolute() else Path(word).as_posix() if os.sep != "/" else word
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("fluorosam-cli", "numpy", "torch", "warp-lang", "timm"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout, read from its files; None for an installed wheel."""
+    git = Path(__file__).parents[1] / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        return head if not head.startswith("ref: ") else (git / head[5:]).read_text().strip()
+    except OSError:
+        return None
+
+
+def find_artefacts(path: Path, header: str, model: type[AnyModel], read: Callable[..., AnyModel] = read_header):
+    """The artefact folders at `path`: the folder itself, or those directly below it, sorted by name.
+
+    Returns a list of (folder, header). Raises FluoroError when there are none.
+    """
+    if not path.exists():
+        raise FluoroError(f"{path}: no such folder", "check the path")
+    folders = [path] if (path / header).is_file() else sorted(file.parent for file in path.glob(f"*/{header}"))
+    if not folders:
+        raise FluoroError(f"{path}: holds no {header}", f"give a folder with a {header} in it or in its subfolders")
+    return [(folder, read(folder / header, model)) for folder in folders]

@@ -1,0 +1,50 @@
+"""Progress on stderr: a bar on a terminal, otherwise a line now and then."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+SECONDS_BETWEEN_LINES = 15.0
+
+log = logging.getLogger("fluoro")
+
+
+def track(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+    """Pass `items` on while showing how many of `total` are done, their rate and the time left."""
+    if sys.stderr.isatty():
+        yield from _bar(items, description, total, unit)
+        return
+    started = last = time.monotonic()
+    count = 0
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last > SECONDS_BETWEEN_LINES:
+            rate = count / (now - started)
+            left = (total - count) / rate
+            log.info("%s: %d/%d %s, %.1f %s/s, %.0f s left", description, count, total, unit, rate, unit, left)
+            last = now
+    log.info("%s: %d %s in %.1f s", description, count, unit, time.monotonic() - started)
+
+
+def _bar(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total, rate="")
+        for item in items:
+            yield item
+            speed = progress.tasks[0].speed
+            progress.update(task, advance=1, rate=f"{speed:.1f} {unit}/s" if speed else "")

@@ -1,0 +1,318 @@
+"""The schema of every artefact: what the JSON files between the stages contain.
+
+Each artefact is a folder with one JSON header whose first field is `format`, for example `fluoro.views/1`. Units stand
+in field names; coordinates are LPS millimetres in the world and `(x, y)` pixels in images, with pixel centres at
+integers and boxes inclusive-exclusive. The JSON Schema of each model is a golden file in `tests/golden`: a change of
+meaning raises the number after the slash.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Matrix3x3 = list[list[float]]
+Matrix4x4 = list[list[float]]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Split = Literal["train", "val", "test"]
+BoxXYXY = tuple[int, int, int, int]
+
+
+class Model(BaseModel):
+    """Strict about names, so that a misspelt or newer field is an error and never silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- case: one CT with its labels -------------------------------------------------------------------------------------
+
+
+class Segmenter(Model):
+    name: str  # "TotalSegmentator", "imported", "phantom"
+    version: str
+    task: str
+
+
+class CaseStructure(Model):
+    label_id: int = Field(ge=1, le=65535)
+    name: str
+    snomed_ct: str | None
+    volume_ml: float
+    cut_by: list[Literal["superior", "inferior", "left", "right", "anterior", "posterior"]]  # borders of the scan
+
+
+class Case(Model):
+    format: Literal["fluoro.case/1"] = "fluoro.case/1"
+    name: str
+    ct: str = "ct.nii.gz"
+    labels: str = "labels.nii.gz"
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    world_from_voxel: Matrix4x4  # LPS mm from voxel (x, y, z)
+    source_sha256: Sha256
+    ct_sha256: Sha256
+    labels_sha256: Sha256
+    segmenter: Segmenter
+    structures: list[CaseStructure]
+
+
+# --- views: rendered X-rays with their masks --------------------------------------------------------------------------
+
+
+class Rle(Model):
+    """COCO compressed run-length code (column-major), as pycocotools reads and writes it."""
+
+    size: tuple[int, int]  # rows, columns
+    counts: str
+
+
+class StructureMask(Model):
+    name: str
+    kind: Literal["structure", "group", "tool"]
+    rle: Rle
+    box_xyxy: BoxXYXY
+    area_px: int
+    truncated: list[Literal["detector", "scan"]]  # cut by the detector's edge, by the scan's border
+
+
+class View(Model):
+    """One line of `views.jsonl`."""
+
+    case: str
+    index: int
+    image: str
+    view: str  # "pa", "ap", "lateral_left", "random", ...
+    seed: list[int]
+    positioner_primary_angle_deg: float
+    positioner_secondary_angle_deg: float
+    source_to_detector_mm: float
+    source_to_isocenter_mm: float
+    pixel_spacing_mm: float
+    intrinsic: Matrix3x3
+    camera_from_world: Matrix4x4
+    kvp: float
+    mas: float
+    filtration_mm_al: float
+    structures: list[StructureMask]
+
+
+class Projector(Model):
+    name: str
+    version: str
+    interpolation: Literal["siddon"]
+    min_path_mm: float
+    materials: list[str]
+
+
+class ViewsCase(Model):
+    name: str
+    case_sha256: Sha256
+    views: int
+
+
+class Views(Model):
+    format: Literal["fluoro.views/1"] = "fluoro.views/1"
+    views: str = "views.jsonl"
+    count: int
+    seed: int
+    width: int
+    height: int
+    bits: Literal[16] = 16
+    polarity: Literal["bone_bright", "bone_dark"]
+    projector: Projector
+    cases: list[ViewsCase]
+
+
+# --- descriptions: words for structures -------------------------------------------------------------------------------
+
+PhraseKind = Literal["official", "name", "synonym", "lay", "latin", "abbreviation", "variant", "phrase", "relation"]
+
+
+class Description(Model):
+    """One line of `descriptions.jsonl`."""
+
+    name: str  # structure, group or tool
+    text: str
+    kind: PhraseKind
+    split: Literal["train", "test"]
+    source: Literal["lexicon", "template", "llm"]
+    model: str | None = None
+    prompt_sha256: Sha256 | None = None
+
+
+class Descriptions(Model):
+    format: Literal["fluoro.descriptions/1"] = "fluoro.descriptions/1"
+    descriptions: str = "descriptions.jsonl"
+    count: int
+    names: int
+    seed: int
+
+
+# --- shards: what training reads --------------------------------------------------------------------------------------
+
+
+class Shard(Model):
+    file: str
+    split: Split
+    images: int
+    masks: int
+    sha256: Sha256
+
+
+class ShardsPhrase(Model):
+    structure: str
+    text: str
+    split: Literal["train", "test"]
+
+
+class Shards(Model):
+    format: Literal["fluoro.shards/1"] = "fluoro.shards/1"
+    size_px: int
+    polarity: Literal["bone_bright", "bone_dark"]
+    structures: list[str]  # masks refer to this list by position
+    cases: dict[str, Split]
+    phrases: list[ShardsPhrase]
+    shards: list[Shard]
+
+
+# --- checkpoint -------------------------------------------------------------------------------------------------------
+
+
+class ModelConfig(Model):
+    """Everything that decides the network's shape: `model.FluoroSAM(config)` rebuilds it without the weights."""
+
+    preset: str
+    backbone: str
+    image_size_px: int
+    grid_px: int  # side of the image embedding
+    embedding_dim: int
+    neck_dim: int
+    upscale_stages: int  # each doubles the resolution of the mask logits
+    decoder_depth: int
+    decoder_heads: int
+    decoder_mlp_dim: int
+    text_dim: int
+    text_hidden_dim: int
+    codebook_size: int  # 0: no quantiser
+
+
+class TextEncoderConfig(Model):
+    name: str  # "minilm", "open_clip:ViT-B-32:..."
+    revision: str
+    dim: int
+
+
+class Checkpoint(Model):
+    format: Literal["fluoro.checkpoint/1"] = "fluoro.checkpoint/1"
+    model: ModelConfig
+    text_encoder: TextEncoderConfig
+    weights: str = "model.safetensors"
+    weights_sha256: Sha256
+    step: int
+    seed: int
+    structures: list[str]  # what the model was trained to find
+    shards_sha256: Sha256
+    metrics: dict[str, float]
+
+
+# --- metrics and predictions ------------------------------------------------------------------------------------------
+
+
+class Estimate(Model):
+    mean: float
+    ci95_low: float
+    ci95_high: float
+    count: int
+
+
+class StructureScores(Model):
+    structure: str
+    prompt: str
+    mean_area_px: float
+    iou: Estimate
+    dice: Estimate
+
+
+class PromptScores(Model):
+    prompt: str  # "text", "text+1", ..., "points+1", "box"
+    iou: Estimate  # mean over structures
+    dice: Estimate
+    oracle_iou: float  # best of the three masks, reported apart
+
+
+class Metrics(Model):
+    format: Literal["fluoro.metrics/1"] = "fluoro.metrics/1"
+    checkpoint_sha256: Sha256
+    data_sha256: Sha256
+    split: Split
+    phrases: Literal["train", "test", "all"]
+    samples: str = "samples.csv"
+    report: str = "report.html"
+    images: int
+    prompts: list[PromptScores]
+    structures: list[StructureScores]
+    largest_ten_text_iou: float
+    presence_auroc: float | None
+
+
+class PredictedMask(Model):
+    prompt: int  # position in `prompts`
+    structure: str | None  # what the phrase was understood as
+    mask: str
+    score: float  # predicted IoU
+    presence: float | None
+    rle: Rle
+    box_xyxy: BoxXYXY | None
+    area_px: int
+
+
+class Prompt(Model):
+    text: str | None
+    points_xy: list[tuple[float, float]]
+    point_labels: list[Literal[0, 1]]
+    box_xyxy: tuple[float, float, float, float] | None
+
+
+class Prediction(Model):
+    format: Literal["fluoro.prediction/1"] = "fluoro.prediction/1"
+    image: str
+    image_sha256: Sha256
+    width: int
+    height: int
+    checkpoint_sha256: Sha256
+    overlay: str = "overlay.png"
+    prompts: list[Prompt]
+    masks: list[PredictedMask]
+
+
+# --- run: how an output came about ------------------------------------------------------------------------------------
+
+
+class Run(Model):
+    """Written by every stage beside its header: the only file in which a resumed run may differ from an unbroken one."""
+
+    format: Literal["fluoro.run/1"] = "fluoro.run/1"
+    stage: str
+    status: Literal["running", "done", "failed", "interrupted"]
+    argv: list[str]
+    versions: dict[str, str]
+    commit: str | None
+    device: str
+    seed: int
+    config: dict[str, object]
+    inputs_sha256: dict[str, Sha256]
+    done: int
+    skipped: int
+    failed: list[str]
+    seconds: float
+
+
+ARTEFACTS: dict[str, type[Model]] = {
+    "case.json": Case,
+    "views.json": Views,
+    "descriptions.json": Descriptions,
+    "shards.json": Shards,
+    "checkpoint.json": Checkpoint,
+    "metrics.json": Metrics,
+    "prediction.json": Prediction,
+    "run.json": Run,
+}

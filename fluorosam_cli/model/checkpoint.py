@@ -1,0 +1,81 @@
+"""Checkpoint folders: `checkpoint.json` + `model.safetensors`. Reading one never executes code from it."""
+
+from pathlib import Path
+
+from fluorosam_cli.artefacts import atomic_path, read_header, sha256_of, write_json
+from fluorosam_cli.contracts import Checkpoint, TextEncoderConfig
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.model.fluorosam import FluoroSAM
+
+HEADER = "checkpoint.json"
+WEIGHTS = "model.safetensors"
+
+
+def save_checkpoint(
+    folder: Path,
+    model: FluoroSAM,
+    *,
+    text_encoder: TextEncoderConfig,
+    step: int,
+    seed: int,
+    structures: list[str],
+    shards_sha256: str,
+    metrics: dict[str, float],
+) -> Checkpoint:
+    """Write weights, then the header. An earlier checkpoint in the folder stays whole until the header replaces it."""
+    from safetensors.torch import save_file
+
+    weights = f"{WEIGHTS.removesuffix('.safetensors')}-{step:06d}.safetensors"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(folder / weights) as temporary:
+        save_file(state, temporary)
+    header = Checkpoint(
+        model=model.config,
+        text_encoder=text_encoder,
+        weights=weights,
+        weights_sha256=sha256_of(folder / weights),
+        step=step,
+        seed=seed,
+        structures=structures,
+        shards_sha256=shards_sha256,
+        metrics=metrics,
+    )
+    write_json(folder / HEADER, header)
+    for old in folder.glob("model-*.safetensors"):
+        if old.name != weights:
+            old.unlink()
+    return header
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint folder at `path`: itself, or the `best` (else `last`) of a run folder."""
+    for folder in (path, path / "best", path / "last"):
+        if (folder / HEADER).is_file():
+            return folder
+    if not path.exists():
+        raise FluoroError(f"{path}: no such checkpoint", "give the folder that `fluoro train` wrote")
+    raise FluoroError(f"{path}: holds no {HEADER}, nor do its best/ and last/", "give the folder `fluoro train` wrote")
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> tuple[FluoroSAM, Checkpoint]:
+    """The network of a checkpoint or run folder, in eval mode, and its header.
+
+    Raises FluoroError when the header is of another version, the weights were changed or do not fit the header.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = find_checkpoint(path)
+    header = read_header(folder / HEADER, Checkpoint)
+    weights = folder / Path(header.weights).name
+    if not weights.is_file():
+        raise FluoroError(f"{weights}: not found", "copy the whole checkpoint folder")
+    if sha256_of(weights) != header.weights_sha256:
+        raise FluoroError(f"{weights}: its sha256 differs from {HEADER}", "the file is damaged: copy or train it again")
+    try:
+        model = FluoroSAM(header.model)
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise FluoroError(f"{weights}: does not fit {HEADER} ({detail})", "train it again") from error
+    return model.eval().to(device), header

@@ -1,0 +1,37 @@
+"""Text token: a frozen sentence feature through an MLP and one vector quantiser (van den Oord et al. 2017).
+
+FluoroSAM's idea: a phrase becomes one of finitely many codes, so that paraphrases of a structure give the same prompt.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fluorosam_cli.contracts import ModelConfig
+
+
+class TextHead(nn.Module):
+    """(N, text_dim) sentence features -> (N, embedding_dim) tokens."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(config.text_dim, config.text_hidden_dim),
+            nn.GELU(),
+            nn.Linear(config.text_hidden_dim, config.embedding_dim),
+        )
+        self.codebook = nn.Embedding(config.codebook_size, config.embedding_dim) if config.codebook_size else None
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (straight-through where quantised) and the quantiser's loss: codebook + 1.0 x commitment."""
+        token = self.mlp(features)
+        if self.codebook is None:
+            return token, token.new_zeros(())
+        code = self.codebook(self.codes(token))
+        loss = F.mse_loss(code, token.detach()) + F.mse_loss(token, code.detach())
+        return token + (code - token).detach(), loss
+
+    def codes(self, token: Tensor) -> Tensor:
+        """Index of the nearest code (Euclidean) of each token (N, dim) -> (N,)."""
+        assert self.codebook is not None
+        return torch.cdist(token.float(), self.codebook.weight.float()).argmin(dim=1)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -111,15 +112,18 @@ def read_lines(path: Path, model: type[AnyModel]) -> Iterator[AnyModel]:
     """The records of a JSON Lines file."""
     if not path.is_file():
         raise FluoroError(f"{path}: not found", "the folder is incomplete: write it again with --overwrite")
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            try:
-                data = json.loads(line)
-            except ValueError as error:
-                raise FluoroError(
-                    f"{path}: line {number} is not valid JSON", "write the artefact again with --overwrite"
-                ) from error
-            yield validate(model, data, f"{path}: line {number}")
+            yield _record(model, line, path, number)
+
+
+def _record(model: type[AnyModel], line: bytes, path: Path, number: int) -> AnyModel:
+    subject = f"{path.parent.name}/{path.name}: line {number}"
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        raise FluoroError(f"{subject} is not valid JSON", "write the artefact again with --overwrite") from error
+    return validate(model, data, subject)
 
 
 class Lines:
@@ -139,7 +143,7 @@ class Lines:
             for line in self._growing.read_bytes().splitlines(keepends=True):
                 if not line.endswith(b"\n"):
                     break
-                self.done.append(validate(model, json.loads(line), f"{path.name}: line {len(self.done) + 1}"))
+                self.done.append(_record(model, line, path, len(self.done) + 1))
                 whole += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = open(self._growing, "ab")  # noqa: SIM115 - closed by close()
@@ -198,7 +202,7 @@ class Output:
         self._run = Run(
             stage=stage,
             status="running",
-            argv=[_relative(word) for word in sys.argv[1:]],
+            argv=[_without_roots(word) for word in sys.argv[1:]],
             versions=_versions(),
             commit=_commit(),
             device=device,
@@ -257,7 +261,7 @@ class Output:
             "status": status,
             "done": self.done,
             "skipped": self.skipped,
-            "failed": self.failed,
+            "failed": [_without_roots(problem) for problem in self.failed],
             "seconds": round(time.monotonic() - self._started, 3),
         }
         write_json(self.path / RUN_FILE, self._run.model_copy(update=update))
@@ -281,22 +285,30 @@ class Output:
         status = "done" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         try:
             self._write_run(status)
+            if status == "failed" and [entry.name for entry in self.path.iterdir()] == [RUN_FILE]:
+                (self.path / RUN_FILE).unlink()  # nothing was made, so nothing stands in the way of another try
+                self.path.rmdir()
         except OSError:
             if kind is None:
                 raise
 
 
 def _plain(value: object) -> object:
-    """Configuration as it goes into JSON; absolute paths are cut to their last part, as they may name a person."""
-    if isinstance(value, Path):
-        return _relative(str(value))
+    """Configuration as it goes into JSON, without absolute paths."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None), dict)) else str(value)
+    if isinstance(value, (Path, str)):
+        return _without_roots(str(value))
+    return value if isinstance(value, (int, float, bool, type(None), dict)) else str(value)
 
 
-def _relative(word: str) -> str:
-    return Path(word).name if Path(word).is_absolute() else Path(word).as_posix() if os.sep != "/" else word
+def _without_roots(text: str) -> str:
+    """The text with absolute paths cut to their last part, as the folders above it may name a person; URLs stay."""
+    return re.sub(r"(^|[\s=:,('\"])/(?![/\s])[^=:,'\"]+", _last_part, text)
+
+
+def _last_part(match: re.Match[str]) -> str:
+    return match[1] + Path(match[0][len(match[1]) :]).name
 
 
 def _versions() -> dict[str, str]:

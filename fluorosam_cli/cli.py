@@ -1,6 +1,7 @@
 """The `fluoro` command: registers the subcommands, sets up logging, turns errors into exit codes."""
 
 import logging
+import os
 import sys
 
 import typer
@@ -9,7 +10,9 @@ from fluorosam_cli import __version__
 from fluorosam_cli.errors import FluoroError
 
 # Typer keeps its usage-error classes private; this is the base of BadParameter, MissingParameter, NoSuchOption, ...
-UsageException = typer.BadParameter.__mro__[2]
+UsageException: type[Exception] = typer.BadParameter.__mro__[2]
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 app = typer.Typer(
     name="fluoro",
@@ -72,7 +75,8 @@ def run(argv: list[str]) -> int:
     if not app.registered_commands:
         _register()
     try:
-        return app(argv, prog_name="fluoro", standalone_mode=False) or 0
+        code = app(argv, prog_name="fluoro", standalone_mode=False) or 0
+        return _interrupted() if code == INTERRUPTED else code  # Typer turns Ctrl-C inside a command into this code
     except FluoroError as error:
         return _fail(error.problem, error.hint, error.exit_code, error if verbose else None)
     except UsageException as error:
@@ -84,9 +88,14 @@ def run(argv: list[str]) -> int:
         path = context.command_path if context else "fluoro"
         return _fail(message[0].lower() + message[1:].rstrip("."), f"{path} --help", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", "run the same command with --resume to continue", 130)
+        return _interrupted()
     except MemoryError as error:
-        return _fail("not enough memory", "use smaller volumes or images, or close other programs", 1, error)
+        return _fail(
+            "not enough memory", "use smaller volumes or images, or close other programs", 1, error if verbose else None
+        )
+    except BrokenPipeError:  # whoever read stdout has seen enough, as in `fluoro info structures | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except OSError as error:
         subject = f"{error.filename}: " if error.filename else ""
         problem = f"{subject}{(error.strerror or str(error)).lower()}"
@@ -94,6 +103,10 @@ def run(argv: list[str]) -> int:
     except Exception as error:  # the one place where a bug becomes a message
         problem = f"unexpected {type(error).__name__}: {error}"
         return _fail(problem, "repeat with --verbose and report the traceback", 1, error if verbose else None)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted", "run the same command with --resume to continue", INTERRUPTED)
 
 
 def _fail(problem: str, hint: str, code: int, traceback_of: BaseException | None = None) -> int:

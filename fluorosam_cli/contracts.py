@@ -30,6 +30,7 @@ class Segmenter(Model):
     name: str  # "TotalSegmentator", "imported", "phantom"
     version: str
     task: str
+    source_sha256: Sha256 | None = None  # of the imported labels (of several files: of their digests in order)
 
 
 class CaseStructure(Model):
@@ -92,6 +93,7 @@ class View(Model):
     kvp: float
     mas: float
     filtration_mm_al: float
+    filtration_mm_cu: float = 0.0
     structures: list[StructureMask]
 
 

@@ -1,0 +1,4 @@
+"""The projector's kernels: one NVIDIA Warp source, compiled for CPU and for CUDA. Called by `render/projector.py` only.
+
+The folder stands at the top of the source tree and is installed as `fluorosam_cli.kernels`.
+"""

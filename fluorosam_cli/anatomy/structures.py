@@ -25,14 +25,15 @@ class Structure:
     level: str | None  # vertebra ("L3") or rib number ("5")
     groups: tuple[str, ...]
     material: Literal["bone", "lung", "air", "soft"]
-    snomed_ct: str | None  # code of the unsided structure; `side` is its laterality, as DICOM's modifier sequence has it
+    snomed_ct: (
+        str | None
+    )  # code of the unsided structure; `side` is its laterality, as DICOM's modifier sequence has it
     snomed_term: str | None
 
 
 @cache
 def structures() -> tuple[Structure, ...]:
     """All structures in order of their label id."""
-    text = (files("fluorosam_cli.anatomy") / "structures.csv").read_text(encoding="utf-8")
     return tuple(
         Structure(
             label_id=int(row["label_id"]),
@@ -45,8 +46,18 @@ def structures() -> tuple[Structure, ...]:
             snomed_ct=row["snomed_ct"] or None,
             snomed_term=row["snomed_term"] or None,
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in _rows("structures.csv")
     )
+
+
+@cache
+def _group_rows() -> dict[str, dict[str, str]]:
+    return {row["name"]: row for row in _rows("groups.csv")}
+
+
+def _rows(file: str) -> csv.DictReader:
+    text = (files("fluorosam_cli.anatomy") / file).read_text(encoding="utf-8")
+    return csv.DictReader(text.splitlines())
 
 
 @cache
@@ -78,6 +89,16 @@ def structure(name: str) -> Structure:
         near = difflib.get_close_matches(name, _by_name(), n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else "fluoro info structures lists all names"
         raise FluoroError(f"{name}: not a known structure", hint) from None
+
+
+def display_name(name: str) -> str:
+    """The words a person reads for a structure or group: `rib_left_5` -> `left fifth rib`."""
+    return _group_rows()[name]["display_name"] if name in _group_rows() else structure(name).display_name
+
+
+def side_of(name: str) -> Side | None:
+    """The side of the body a structure or group lies on; None for midline and two-sided ones."""
+    return cast(Side | None, _group_rows()[name]["side"] or None) if name in _group_rows() else structure(name).side
 
 
 def label_ids(name: str) -> tuple[int, ...]:

@@ -54,10 +54,14 @@ def split_cases(names: list[str], val: float, test: float, seed: int) -> dict[st
     for split, share in (("test", test), ("val", val)):
         counts[split] = min(left, max(1, round(share * len(order)))) if share > 0 else 0
         left -= counts[split]
-    splits: list[Split] = ["test"] * counts["test"] + ["val"] * counts["val"]
-    splits += ["train"] * (len(order) - len(splits))
-    assigned = dict(zip(order, splits, strict=True))
-    return {name: assigned[name] for name in names}
+    rank = {name: position for position, name in enumerate(order)}
+
+    def split_of(name: str) -> Split:
+        if rank[name] < counts["test"]:
+            return "test"
+        return "val" if rank[name] < counts["test"] + counts["val"] else "train"
+
+    return {name: split_of(name) for name in names}
 
 
 def pack(plan: PackPlan, output: Output, track: Track = silent) -> Shards:
@@ -167,7 +171,7 @@ def fit_image(image: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]
     """Scale (H, W) uint16 so that its longest side is `size`; zero padded at the bottom and right to (size, size)."""
     from PIL import Image
 
-    inner = Frame(*image.shape, size).inner
+    inner = Frame(image.shape[0], image.shape[1], size).inner
     scaled = Image.fromarray(image.astype(np.float32)).resize((inner[1], inner[0]), Image.Resampling.BOX)
     fitted = np.zeros((size, size), np.uint16)
     fitted[: inner[0], : inner[1]] = np.clip(np.rint(np.asarray(scaled)), 0, 65535)
@@ -178,7 +182,7 @@ def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """Scale a mask (H, W) like `fit_image`: a pixel is in when at least half of its area is. -> (size, size) bool."""
     from PIL import Image
 
-    inner = Frame(*mask.shape, size).inner
+    inner = Frame(mask.shape[0], mask.shape[1], size).inner
     fitted = np.zeros((size, size), bool)
     scaled = Image.fromarray((mask > 0).astype(np.uint8) * 255).resize((inner[1], inner[0]), Image.Resampling.BOX)
     fitted[: inner[0], : inner[1]] = np.asarray(scaled) >= 128

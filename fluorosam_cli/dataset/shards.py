@@ -140,7 +140,7 @@ class ShardReader:
         self.header = read_header(folder / HEADER, Shards)
         self.shards = [shard for shard in self.header.shards if shard.split == split]
         self._ends = np.cumsum([shard.images for shard in self.shards])
-        self._open: dict[int, tuple[Any, dict[str, np.ndarray]]] = {}
+        self._open: dict[int, tuple[Any, dict[str, Any]]] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -177,12 +177,12 @@ class ShardReader:
             _bits=bits,
         )
 
-    def _file(self, number: int) -> tuple[Any, dict[str, np.ndarray]]:
+    def _file(self, number: int) -> tuple[Any, dict[str, Any]]:
         if number not in self._open:
             import h5py
 
             try:
-                file = h5py.File(self.folder / self.shards[number].file, "r")
+                file: Any = h5py.File(self.folder / self.shards[number].file, "r")
                 table = {name: file[name][:] for name in (*TABLES, "first_mask")}
                 table |= {name: file[f"mask/{name}"][:] for name in ("structure", "box_xyxy", "area_px", "offset")}
                 table["cases"] = file.attrs["cases"]

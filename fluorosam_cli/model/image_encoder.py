@@ -1,5 +1,7 @@
 """Image encoder: a timm backbone and the neck that merges its four stages into one embedding."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,7 +34,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         import timm
 
-        options = {"img_size": config.image_size_px} if config.backbone.startswith("swin") else {}
+        options: dict[str, Any] = {"img_size": config.image_size_px} if config.backbone.startswith("swin") else {}
         self.backbone = timm.create_model(config.backbone, features_only=True, out_indices=(0, 1, 2, 3), **options)
         channels: list[int] = self.backbone.feature_info.channels()  # pyright: ignore
         self.channels_last = config.backbone.startswith("swin")  # timm's Swin returns (B, H, W, C)

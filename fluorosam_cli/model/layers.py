@@ -7,7 +7,10 @@ from torch.nn import functional as F
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer norm over the channels of (B, C, H, W)."""
+    """Layer norm over the channels of (B, C, H, W), with segment-anything's epsilon."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

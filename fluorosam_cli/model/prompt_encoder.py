@@ -61,7 +61,7 @@ class PromptEncoder(nn.Module):
         tokens = self.pe_layer((points_xy + 0.5) / self.image_size)
         known = (point_labels != NOT_A_POINT)[..., None]
         tokens = torch.where(known, tokens, self.not_a_point_embed.weight)
-        kinds = torch.cat([embedding.weight for embedding in self.point_embeddings])  # (4, dim)
+        kinds = torch.cat([e.get_parameter("weight") for e in self.point_embeddings])  # (4, dim)
         return tokens + known * kinds[point_labels.clamp(min=0)]
 
     def dense(self, mask_logits: Tensor, has_mask: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ class TextHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.dim = config.embedding_dim
         self.mlp = nn.Sequential(
             nn.Linear(config.text_dim, config.text_hidden_dim),
             nn.GELU(),

@@ -4,7 +4,7 @@ Intensities are relative to the unattenuated beam. Not modelled yet: scatter, de
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -51,14 +51,14 @@ _TECHNIQUES: dict[str, _Technique] = {
     "chest": _Technique((100, 125), (1.5, 6)),
     "abdomen": _Technique((70, 90), (10, 50)),
     "pelvis": _Technique((70, 85), (10, 50)),
-    "lumbar": _Technique((75, 95), (15, 80)),
+    "lumbar": _Technique((75, 95), (20, 120)),
     "thoracic": _Technique((70, 90), (10, 50)),
     "cervical": _Technique((65, 80), (5, 20)),
     "skull": _Technique((65, 85), (8, 30)),
     "shoulder": _Technique((60, 75), (4, 15)),
     "thigh": _Technique((65, 75), (4, 15)),
     "knee": _Technique((55, 68), (2, 8)),
-    "extremity": _Technique((50, 65), (1, 5)),
+    "extremity": _Technique((50, 65), (0.6, 3)),
     "general": _Technique((70, 110), (4, 40)),
 }
 _WORDS: dict[str, tuple[str, ...]] = {
@@ -107,7 +107,7 @@ class _Response:
     signal_kev: np.ndarray
 
 
-@cache
+@lru_cache(maxsize=64)
 def _response(exposure: Exposure, detector: Detector, materials: tuple[str, ...]) -> _Response:
     spectrum = physics.tube_spectrum(exposure.kvp, exposure.filtration_mm_al, exposure.filtration_mm_cu)
     energy, fluence = spectrum.energy_kev, spectrum.fluence * exposure.mas
@@ -129,7 +129,7 @@ def expose(
     detector: Detector = Detector(),
     materials: tuple[str, ...] = physics.MATERIALS,
 ) -> np.ndarray:
-    """Detected intensity relative to the unattenuated beam, (H, W) float32, from mass per area (M, H, W) of `materials`.
+    """Detected intensity relative to the unattenuated beam, (H, W) float32, from mass per area (M, H, W).
 
     An absorbed photon gives a signal in proportion to its energy: the mean is the sum over energies of fluence x
     absorption x energy x exp(-sum over materials of mu/rho x mass), the quantum variance the same sum with energy

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,13 +18,13 @@ HU_OFFSET = 1024  # row of `material_table` = HU + HU_OFFSET
 MATERIALS = ("lung", "adipose", "soft_tissue", "bone")
 
 # Density of each material against HU, linear in between and constant beyond. Their sum is the calibration of Schneider,
-# Bortfeld and Schlegel, Phys Med Biol 45:459 (2000), eqs. 17-21: 1.0297e-3 HU + 1.031 up to -98, 0.893e-3 HU + 1.018 up
-# to 14, 0.592e-3 HU + 1.017 above, where between two knots two tissues mix by volume. Three departures:
+# Bortfeld and Schlegel, Phys Med Biol 45:459 (2000): 1.0297e-3 HU + 1.031 up to -98, 0.893e-3 HU + 1.018 up to 14,
+# 0.592e-3 HU + 1.017 above 23. Between two knots two tissues mix by volume. Three departures:
 # - its separate line for connective tissue (23-100 HU) is left out: it jumps down by 0.044 at 100, and in that range
 #   patients are mostly muscle and blood;
 # - below -950 there is nothing and the lung line is reached at -900: metres of air around the patient, noisy and with
 #   the table's foam in it, would otherwise weigh more than a lung;
-# - up to 100 HU a voxel is dense soft tissue without any mineral; from there to cortical bone at 1524 (its table 5) bone.
+# - up to 100 HU a voxel is dense soft tissue without mineral; from there the share of cortical bone grows to 1 at 1524.
 _KNOTS_HU = (-950, -900, -200, -98, 14, 23, 100, 1524, 3071)
 _KNOTS_G_CM3 = {
     "lung": (0, 0.1042, 0.8251, 0, 0, 0, 0, 0, 0),
@@ -102,9 +103,9 @@ def _interpolated(values: np.ndarray, energy_kev: float | np.ndarray) -> np.ndar
 # --- spectra ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What leaves the tube: `fluence` photons per cm2 and mAs at 1 m in bins of 1 keV around `energy_kev`, (N,) each."""
+    """What leaves the tube: photons per cm2 and mAs at 1 m in bins of 1 keV around `energy_kev`, shape (N,) each."""
 
     energy_kev: np.ndarray
     fluence: np.ndarray
@@ -175,9 +176,7 @@ def gauss_energies(
     edge given the measure is split, and each part gets half as many.
     """
     bounds = (-np.inf, *edges_kev, np.inf)
-    parts = [
-        (low < energy_kev) & (energy_kev <= high) & (weight > 0) for low, high in zip(bounds, bounds[1:], strict=False)
-    ]
+    parts = [(low < energy_kev) & (energy_kev <= high) & (weight > 0) for low, high in pairwise(bounds)]
     share = count if len(bounds) == 2 else max(count // 2, 1)
     nodes = [_gauss(energy_kev[part], weight[part], share) for part in parts if part.any()]
     return np.concatenate([energy for energy, _ in nodes]), np.concatenate([weights for _, weights in nodes])

@@ -1,0 +1,73 @@
+"""How good masks and presence are: IoU, Dice, AUROC, and means with bootstrap intervals."""
+
+import numpy as np
+
+from fluorosam_cli.contracts import Estimate
+
+BOOTSTRAP_DRAWS = 1000
+PERCENTILES = (2.5, 97.5)
+
+
+def iou(predicted: np.ndarray, real: np.ndarray) -> float:
+    """Intersection over union of two boolean masks; 1 when both are empty."""
+    union = np.count_nonzero(predicted | real)
+    return np.count_nonzero(predicted & real) / union if union else 1.0
+
+
+def dice(predicted: np.ndarray, real: np.ndarray) -> float:
+    """Twice the intersection over the sum of the areas (Dice 1945); 1 when both are empty."""
+    total = np.count_nonzero(predicted) + np.count_nonzero(real)
+    return 2 * np.count_nonzero(predicted & real) / total if total else 1.0
+
+
+def auroc(present: np.ndarray, absent: np.ndarray) -> float | None:
+    """How probably a present one scores above an absent one, ties counting half (Mann-Whitney); None without both."""
+    from scipy.stats import rankdata
+
+    if not len(present) or not len(absent):
+        return None
+    ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
+    above = ranks.sum() - len(present) * (len(present) + 1) / 2
+    return float(above / (len(present) * len(absent)))
+
+
+def bootstrap_weights(units: int, seed: int) -> np.ndarray:
+    """How often each unit (case or image) is drawn in each resample with replacement, (draws, units)."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, units]))
+    return rng.multinomial(units, np.full(units, 1 / units), size=BOOTSTRAP_DRAWS).astype(np.float64)
+
+
+def estimate(values: np.ndarray, units: np.ndarray, weights: np.ndarray) -> Estimate:
+    """Mean of values (n,) that belong to units (n,), and its 95 % percentile interval over resampled units.
+
+    `weights` (draws, units) come from `bootstrap_weights`.
+    """
+    return grouped_estimate(values, np.zeros(len(values), int), units, weights)
+
+
+def grouped_estimate(values: np.ndarray, groups: np.ndarray, units: np.ndarray, weights: np.ndarray) -> Estimate:
+    """Mean over groups (structures) of the mean of each group's values, with its interval over resampled units.
+
+    A group none of whose units is drawn is left out of that resample.
+    """
+    columns = int(groups.max()) + 1
+    sums = np.zeros((weights.shape[1], columns))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, (units, groups), values)
+    np.add.at(counts, (units, groups), 1)
+    means = _mean_of_means(np.vstack([np.ones(weights.shape[1]), weights]), sums, counts)
+    low, high = np.percentile(means[1:][np.isfinite(means[1:])], PERCENTILES)
+    return Estimate(
+        mean=round(float(means[0]), 6),
+        ci95_low=round(float(low), 6),
+        ci95_high=round(float(high), 6),
+        count=len(values),
+    )
+
+
+def _mean_of_means(weights: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    drawn = weights @ counts
+    seen = drawn > 0
+    means = np.where(seen, weights @ sums, 0) / np.where(seen, drawn, 1)
+    groups = seen.sum(axis=1)
+    return np.where(groups > 0, means.sum(axis=1) / np.maximum(groups, 1), np.nan)

@@ -1,0 +1,109 @@
+"""`samples.csv`: one line per prompt put to the model, written image by image, so that a killed run loses one image."""
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import IO
+
+from fluorosam_cli.errors import FluoroError
+
+ABSENT = "absent"  # the prompt kind of a phrase whose structure is not in the image
+
+
+@dataclass(frozen=True)
+class Row:
+    image: int  # position in the split
+    case: str
+    view: str
+    structure: str
+    prompt: str  # "text", "text+1", ..., "points+1", ..., "box", or ABSENT
+    phrase: str | None
+    area_px: int
+    iou: float | None  # of the mask with the highest predicted IoU
+    dice: float | None
+    oracle_iou: float | None  # of the best of the three alternatives
+    predicted_iou: float
+    presence: float | None  # probability, for prompts with text
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+NUMBERS = {"image": int, "area_px": int, "iou": float, "dice": float, "oracle_iou": float, "predicted_iou": float}
+NUMBERS["presence"] = float
+
+
+class RowFile:
+    """Grows as `samples.csv.part`; renamed when complete. `next_image` is where a continued run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._growing = path.with_name(path.name + ".part")
+        if path.is_file() and not self._growing.is_file():
+            os.replace(path, self._growing)
+        self.next_image = self._drop_last_image() if self._growing.is_file() else 0
+        new = not self._growing.is_file()
+        self._file: IO[str] = open(self._growing, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by close()
+        if new:
+            self._write(",".join(COLUMNS) + "\n")
+
+    def _drop_last_image(self) -> int:
+        """Cut the file after the last image known to be complete: there is a line of a later one."""
+        text = self._growing.read_bytes().decode("utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        if not whole.startswith(",".join(COLUMNS)):
+            self._growing.unlink()
+            return 0
+        rows = _parse(whole, self._growing)
+        last = max((row.image for row in rows), default=0)
+        kept = io.StringIO()
+        kept.write(",".join(COLUMNS) + "\n")
+        kept.write(_format(row for row in rows if row.image < last))
+        self._growing.write_bytes(kept.getvalue().encode())
+        return last
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """All rows of one image."""
+        self._write(_format(rows))
+
+    def _write(self, text: str) -> None:
+        self._file.write(text)
+        self._file.flush()
+
+    def close(self, complete: bool) -> None:
+        if complete:
+            os.fsync(self._file.fileno())
+        self._file.close()
+        if complete:
+            os.replace(self._growing, self.path)
+
+    def __enter__(self) -> "RowFile":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(complete=kind is None)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a complete file, in the order in which they were written."""
+    return _parse(path.read_text(encoding="utf-8"), path)
+
+
+def _format(rows: Iterable[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow("" if v is None else f"{v:.6f}" if isinstance(v, float) else v for v in astuple(row))
+    return text.getvalue()
+
+
+def _parse(text: str, path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(csv.DictReader(io.StringIO(text)), 2):
+        try:
+            values = {key: (NUMBERS.get(key, str)(value) if value else None) for key, value in line.items()}
+            rows.append(Row(**values))  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError) as error:
+            raise FluoroError(f"{path}: line {number} is damaged", "start again with --overwrite") from error
+    return rows

@@ -1,0 +1,258 @@
+"""One image, any prompts: the network as Python code uses it, with the call shapes of segment-anything's predictor."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fluorosam_cli.artefacts import sha256_of
+from fluorosam_cli.contracts import Checkpoint
+from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.geometry.frame import Frame
+from fluorosam_cli.model import preprocess
+from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint, load_checkpoint
+from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts
+from fluorosam_cli.model.prompt_encoder import BOX_MAX, BOX_MIN, NEGATIVE, POSITIVE
+from fluorosam_cli.prediction.images import to_grey
+
+if TYPE_CHECKING:
+    from fluorosam_cli.text.encoder import TextEncoder
+
+PROMPTS_AT_ONCE = 16  # bounds memory: four float masks of the image's size for each
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """What is asked of the current image: a phrase, points, a box, earlier logits, in any combination."""
+
+    text: str | None = None
+    points_xy: Sequence[Sequence[float]] | np.ndarray = ()  # (K, 2) image pixels, centres at integers
+    point_labels: Sequence[int] | np.ndarray = ()  # (K,) 1 inside the structure, 0 outside
+    box_xyxy: Sequence[float] | np.ndarray | None = None  # inclusive-exclusive
+    mask_input: np.ndarray | None = None  # (h, w) or (1, h, w) `logits` of an earlier answer
+
+
+@dataclass(frozen=True)
+class PredictedMasks:
+    """The answer to one prompt: four masks, the last three being alternatives for an ambiguous prompt."""
+
+    masks: np.ndarray  # (4, H, W) bool at the image's own size
+    ious: np.ndarray  # (4,) predicted
+    presence: float  # probability that what the text names is in the image; means nothing without text
+    best: int  # position of the highest predicted IoU
+    logits: np.ndarray  # (4, h, w) low resolution, over the padded square: one of them is the next `mask_input`
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The best mask (H, W)."""
+        return self.masks[self.best]
+
+    @property
+    def iou(self) -> float:
+        """The best mask's predicted IoU."""
+        return float(self.ious[self.best])
+
+
+class Predictor:
+    """Encodes an image once (`set_image`), then answers any number of prompts."""
+
+    def __init__(self, model: FluoroSAM, checkpoint: Checkpoint, sha256: str, threshold: float = 0.5) -> None:
+        if not 0 < threshold < 1:
+            raise UsageError(f"threshold {threshold}: a probability between 0 and 1 is needed", "0.5 is the default")
+        self.checkpoint = checkpoint
+        self.checkpoint_sha256 = sha256
+        self._model = model
+        self._device = next(model.parameters()).device
+        self._threshold_logit = math.log(threshold / (1 - threshold))
+        self._encoder: TextEncoder | None = None
+        self._features: dict[str, torch.Tensor] = {}
+        self._frame: Frame | None = None
+        self._embedding: torch.Tensor | None = None
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str, device: str = "cpu", threshold: float = 0.5) -> "Predictor":
+        """Load a checkpoint or run folder. `device`: cpu, cuda, cuda:N or auto; `threshold`: of mask probabilities."""
+        chosen = choose_device(device)
+        folder = find_checkpoint(Path(path))
+        model, header = load_checkpoint(folder, chosen)
+        return cls(model, header, sha256_of(folder / HEADER), threshold)
+
+    def set_image(self, image: np.ndarray) -> None:
+        """Encode a grey (H, W) or colour (H, W, 3) image of any number type and range."""
+        grey = torch.from_numpy(to_grey(image)).to(self._device)
+        fitted, self._frame = preprocess.fit(grey, self._model.config.image_size_px)
+        with torch.inference_mode():
+            self._embedding = self._model.encode_image(preprocess.channels(fitted[None]))
+
+    def predict(
+        self,
+        text: str | None = None,
+        points_xy: Sequence[Sequence[float]] | np.ndarray | None = None,
+        point_labels: Sequence[int] | np.ndarray | None = None,
+        box_xyxy: Sequence[float] | np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+    ) -> PredictedMasks:
+        """Segment the current image. See ImagePrompt for shapes; points without labels are positive."""
+        points = () if points_xy is None else points_xy
+        labels = [1] * len(points) if point_labels is None else point_labels
+        return self.predict_batch([ImagePrompt(text, points, labels, box_xyxy, mask_input)])[0]
+
+    def predict_batch(self, prompts: Sequence[ImagePrompt]) -> list[PredictedMasks]:
+        """Answers in the order of the prompts; each is the same as if it were asked alone."""
+        frame, embedding = self._frame, self._embedding
+        if frame is None or embedding is None:
+            raise FluoroError("no image is set", "call set_image first")
+        inputs = [self._as_input(prompt, frame) for prompt in prompts]
+        self._encode_texts([prompt.text for prompt in inputs if prompt.text is not None])
+        answers: list[PredictedMasks] = []
+        for start in range(0, len(inputs), PROMPTS_AT_ONCE):
+            with torch.inference_mode():
+                answers.extend(self._decode(inputs[start : start + PROMPTS_AT_ONCE], frame, embedding))
+        return answers
+
+    def _decode(self, inputs: "list[_InputPrompt]", frame: Frame, embedding: torch.Tensor) -> Iterator[PredictedMasks]:
+        decoded = self._model.decode(embedding, self._batch(inputs))
+        low = decoded.masks.float()
+        own = preprocess.to_image(low.flatten(0, 1), frame).unflatten(0, low.shape[:2]) > self._threshold_logit
+        presence = decoded.presence.float().sigmoid().tolist()
+        masks, ious, logits = (x.cpu().numpy() for x in (own, decoded.iou.float(), low))
+        for i in range(len(inputs)):
+            yield PredictedMasks(masks[i], ious[i], presence[i], int(ious[i].argmax()), logits[i])
+
+    def _batch(self, inputs: "list[_InputPrompt]") -> Prompts:
+        prompts = self._model.empty_prompts(len(inputs), max(len(p.labels) for p in inputs), self._device)
+        for i, prompt in enumerate(inputs):
+            if prompt.text is not None:
+                prompts.text[i] = self._features[prompt.text]
+                prompts.has_text[i] = True
+            if len(prompt.labels):
+                prompts.points_xy[i, : len(prompt.labels)] = torch.from_numpy(prompt.points_xy).to(self._device)
+                prompts.point_labels[i, : len(prompt.labels)] = torch.from_numpy(prompt.labels).to(self._device)
+            if prompt.mask_input is not None:
+                logits = torch.from_numpy(prompt.mask_input).to(self._device)
+                prompts.mask_logits[i] = self._model.as_mask_input(logits[None])[0]
+                prompts.has_mask[i] = True
+        return prompts
+
+    def _encode_texts(self, texts: list[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self._features]
+        if not new:
+            return
+        encoder = self._encoder = self._encoder or _text_encoder(self.checkpoint)
+        features = torch.as_tensor(encoder.encode(new), dtype=torch.float32, device=self._device)
+        self._features.update(zip(new, features, strict=True))
+
+    def _as_input(self, prompt: ImagePrompt, frame: Frame) -> "_InputPrompt":
+        """Check a prompt and bring it into the network's square."""
+        text = None if prompt.text is None else prompt.text.strip()
+        if text == "":
+            raise FluoroError("phrase: is empty", 'name a structure, for example "left femur"')
+        points, labels = _checked_points(prompt, frame)
+        points = frame.to_input(points)
+        if prompt.box_xyxy is not None:
+            corners = frame.to_input(_checked_corners(prompt.box_xyxy, frame))
+            points = np.concatenate([corners, points])
+            labels = np.concatenate([np.array([BOX_MIN, BOX_MAX]), labels])
+        mask_input = None if prompt.mask_input is None else self._checked_logits(prompt.mask_input)
+        if text is None and not len(labels) and mask_input is None:
+            raise FluoroError("prompt: is empty", "give text, points, a box or a mask")
+        return _InputPrompt(text, points.astype(np.float32), labels, mask_input)
+
+    def _checked_logits(self, logits: np.ndarray) -> np.ndarray:
+        side = self._model.config.grid_px * 2**self._model.config.upscale_stages
+        array = np.asarray(logits, np.float32)
+        array = array[0] if array.shape[:-2] == (1,) else array
+        if array.shape != (side, side):
+            raise FluoroError(
+                f"mask_input: shape is {array.shape}, ({side}, {side}) is expected", "give `logits[best]`"
+            )
+        return array
+
+
+@dataclass(frozen=True)
+class _InputPrompt:
+    """A prompt in the network's square; a box is two more points."""
+
+    text: str | None
+    points_xy: np.ndarray  # (K, 2) float32
+    labels: np.ndarray  # (K,) int64
+    mask_input: np.ndarray | None  # (h, w) float32
+
+
+def box_corners(box_xyxy: np.ndarray) -> np.ndarray:
+    """The outer corners (2, 2) of an inclusive-exclusive box, as points whose pixel centres are at integers."""
+    return np.asarray(box_xyxy, np.float64).reshape(2, 2) - 0.5
+
+
+def choose_device(name: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N` -> a device torch has. Raises FluoroError when it is not there."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name}: not known", "use auto, cpu, cuda or cuda:N")
+    found = torch.cuda.device_count() if name != "cpu" else 0
+    if name == "auto":
+        return "cuda" if found else "cpu"
+    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= found:
+        held = f"{found} CUDA device{'s' if found > 1 else ''}" if found else "no CUDA device"
+        raise FluoroError(f"{held}; --device {name} was requested", "use --device cpu, or check nvidia-smi")
+    return name
+
+
+def builtin_checkpoint() -> Path:
+    """The checkpoint inside the package. Raises FluoroError while none is shipped."""
+    folder = Path(str(files("fluorosam_cli") / "builtin"))
+    if not (folder / HEADER).is_file():
+        raise FluoroError(
+            "no built-in checkpoint is shipped with this version",
+            "give one with --model, for example the folder that `fluoro train shards/` writes",
+        )
+    return folder
+
+
+def _text_encoder(checkpoint: Checkpoint) -> "TextEncoder":
+    """The encoder the checkpoint was trained with; another revision would give other vectors for the same words."""
+    from fluorosam_cli.text.encoder import load_text_encoder
+
+    wanted = checkpoint.text_encoder
+    encoder = load_text_encoder(wanted.name)
+    if encoder.revision != wanted.revision:
+        raise FluoroError(
+            f"text encoder {wanted.name}: revision is {encoder.revision}, the checkpoint needs {wanted.revision}",
+            "use the fluoro version that trained it, or train it again",
+        )
+    return encoder
+
+
+def _checked_points(prompt: ImagePrompt, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    points = np.asarray(prompt.points_xy, np.float64).reshape(-1, 2)
+    labels = np.asarray(prompt.point_labels, np.int64).reshape(-1)
+    if len(points) != len(labels):
+        raise FluoroError(f"{len(points)} points but {len(labels)} labels", "give one label, 1 or 0, for each point")
+    for (x, y), label in zip(points, labels, strict=True):
+        if not (-0.5 <= x <= frame.width - 0.5 and -0.5 <= y <= frame.height - 0.5):
+            raise FluoroError(
+                f"point {x:g},{y:g}: outside the image of {frame.width}x{frame.height}",
+                f"x runs from 0 to {frame.width - 1}, y from 0 to {frame.height - 1}, y downwards",
+            )
+        if label not in (NEGATIVE, POSITIVE):
+            raise FluoroError(f"point {x:g},{y:g}: label is {label}, 1 or 0 is expected", "1 is inside, 0 outside")
+    return points, labels
+
+
+def _checked_corners(box_xyxy: Any, frame: Frame) -> np.ndarray:
+    box = np.asarray(box_xyxy, np.float64)
+    if box.shape != (4,):
+        raise FluoroError(f"box: has shape {box.shape}, four numbers x0,y0,x1,y1 are expected", "give one box")
+    x0, y0, x1, y1 = box
+    name = f"box {x0:g},{y0:g},{x1:g},{y1:g}"
+    if not (x0 < x1 and y0 < y1):
+        raise FluoroError(f"{name}: is empty", "the first corner is the top left, the second the bottom right")
+    if not (x0 >= 0 and y0 >= 0 and x1 <= frame.width and y1 <= frame.height):
+        size = f"{frame.width}x{frame.height}"
+        raise FluoroError(f"{name}: outside the image of {size}", f"cut it to 0,0,{frame.width},{frame.height}")
+    return box_corners(box)

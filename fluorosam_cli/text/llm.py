@@ -1,0 +1,143 @@
+"""The only client of a language model: one question with a JSON Schema, its answer validated and cached.
+
+Speaks to any OpenAI-compatible server through the `openai` package, which retries by itself, with growing pauses, after
+rate limits (429), server errors and timeouts.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from fluorosam_cli.artefacts import write_bytes
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.text.encoder import offline
+
+if TYPE_CHECKING:
+    import openai
+
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+NO_KEY = "not-needed"  # the openai package insists on some key; local servers ignore it
+TIMEOUT_S = 120.0
+RETRIES = 5
+ATTEMPTS = 2  # calls before an answer that is not the JSON asked for is given up
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is sent. The answer must follow the JSON Schema of `answer`, a pydantic model."""
+
+    system: str
+    user: str
+    answer: type[BaseModel]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return self.answer.model_json_schema()
+
+    @property
+    def approximate_tokens(self) -> int:
+        """Four characters a token, the usual rule for English."""
+        return (len(self.system) + len(self.user) + len(json.dumps(self.schema))) // 4
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model on a server. `base_url` None: OPENAI_BASE_URL, or OpenAI's own."""
+
+    model: str
+    base_url: str | None = None
+
+    def sha256(self, question: Question) -> str:
+        """Identifies model and question: the key of the cache."""
+        parts = [self.model, question.system, question.user, question.schema]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def cached(self, question: Question) -> bool:
+        return self._cache_file(question).is_file()
+
+    def check_ready(self) -> None:
+        """Raise FluoroError unless a call may be made: the network is allowed and a key is there if one is needed."""
+        if offline():
+            raise FluoroError(
+                f"{self.model}: not asked, FLUORO_OFFLINE is set", "unset FLUORO_OFFLINE, or leave out --llm"
+            )
+        if not os.environ.get("OPENAI_API_KEY") and self._host not in LOCAL_HOSTS:
+            raise FluoroError(
+                f"{self.model}: OPENAI_API_KEY is not set",
+                "export OPENAI_API_KEY=..., or give a local server: --base-url http://localhost:11434/v1",
+            )
+
+    def ask(self, question: Question) -> BaseModel | None:
+        """The validated answer, from the cache if the same was asked before.
+
+        None when the model does not follow the schema. Raises FluoroError when the server cannot be reached or refuses.
+        """
+        file = self._cache_file(question)
+        if file.is_file() and (answer := _parsed(file.read_text(encoding="utf-8"), question.answer)):
+            return answer
+        self.check_ready()
+        for _ in range(ATTEMPTS):
+            text = self._call(question)
+            if answer := _parsed(text, question.answer):
+                write_bytes(file, text.encode())
+                return answer
+        return None
+
+    def _cache_file(self, question: Question) -> Path:
+        root = os.environ.get("FLUORO_CACHE") or Path.home() / ".cache" / "fluoro"
+        return Path(root) / "llm" / f"{self.sha256(question)}.json"
+
+    @property
+    def _url(self) -> str | None:
+        return self.base_url or os.environ.get("OPENAI_BASE_URL") or None
+
+    @property
+    def _host(self) -> str | None:
+        return urlsplit(self._url or "").hostname
+
+    @cached_property
+    def _client(self) -> "openai.OpenAI":
+        import openai
+
+        key = os.environ.get("OPENAI_API_KEY") or NO_KEY
+        return openai.OpenAI(base_url=self._url, api_key=key, timeout=TIMEOUT_S, max_retries=RETRIES)
+
+    def _call(self, question: Question) -> str:
+        import openai
+
+        try:
+            completion = self._client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "system", "content": question.system}, {"role": "user", "content": question.user}],
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "strict": True, "schema": question.schema},
+                },
+            )
+        except openai.AuthenticationError as error:
+            raise FluoroError(f"{self.model}: the server refuses the key (401)", "check OPENAI_API_KEY") from error
+        except openai.APIStatusError as error:
+            reason = str(error.message).strip().splitlines()[0]
+            raise FluoroError(f"{self.model}: {reason}", "check --llm and --base-url; repeat with --resume") from error
+        except openai.APIConnectionError as error:  # includes timeouts
+            where = self._host or "api.openai.com"
+            raise FluoroError(f"{where}: no answer ({error})", "check --base-url; repeat with --resume") from error
+        except openai.OpenAIError as error:
+            raise FluoroError(f"{self.model}: {error}", "check --llm and --base-url") from error
+        return (completion.choices[0].message.content or "") if completion.choices else ""
+
+
+def _parsed(text: str, model: type[Answer]) -> Answer | None:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError:
+        return None

@@ -1,0 +1,145 @@
+import re
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from fluorosam_cli.anatomy.lexicon import lexicon, nearest, normalised, resolve, split_of, table, word_bag
+from fluorosam_cli.anatomy.marks import marks
+from fluorosam_cli.anatomy.structures import display_name, names, side_of, structures
+
+MIN_PHRASES = 6
+PHRASES = [(name, phrase) for name, phrases in lexicon().items() for phrase in phrases]
+
+
+def test_every_name_has_enough_phrases_and_starts_with_its_display_name():
+    assert tuple(lexicon()) == names()
+    for name, phrases in lexicon().items():
+        assert len(phrases) >= MIN_PHRASES, name
+        assert (phrases[0].text, phrases[0].kind, phrases[0].split) == (display_name(name), "name", "train")
+
+
+def test_every_name_has_lay_and_latin_words():
+    for name, phrases in lexicon().items():
+        assert {"lay", "latin"} <= {phrase.kind for phrase in phrases} or name.startswith("gluteal"), name
+
+
+def test_the_table_describes_known_names_only():
+    known = set(names())
+    assert set(table()["plain"]) <= known
+    for base in table()["sided"]:
+        assert {f"{base}_left", f"{base}_right"} & known, base
+
+
+def test_no_phrase_names_two_structures_in_any_word_order():
+    owners = defaultdict(set)
+    for name, phrase in PHRASES:
+        owners[word_bag(phrase.text)].add(name)
+    assert {bag: found for bag, found in owners.items() if len(found) > 1} == {}
+
+
+def test_each_phrase_is_there_once_and_well_formed():
+    for phrases in lexicon().values():
+        assert len({normalised(phrase.text) for phrase in phrases}) == len(phrases)
+    for _, phrase in PHRASES:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ,'-]*", phrase.text), phrase
+
+
+def test_phrases_say_the_right_side_number_and_region():
+    levels = {s.name: s.level for s in structures() if s.level}
+    for name, phrase in PHRASES:
+        stated = marks(phrase.text)
+        if side_of(name) and phrase.kind != "abbreviation":
+            assert stated.sides == {side_of(name)} or name == "atrial_appendage_left", phrase
+        if name in levels and stated.numbers:
+            assert stated.numbers == {int(levels[name].lstrip("CTLS"))}, phrase
+        if name.startswith("vertebrae") and stated.regions:
+            assert stated.regions == {levels[name][0]} | (stated.regions & {"S"}), phrase
+
+
+def test_resolve_finds_every_phrase_however_it_is_typed():
+    for name, phrase in PHRASES:
+        assert resolve(phrase.text) == name
+        assert resolve(f"  The patient's {phrase.text.upper().replace(' ', '  ')}. ") == name
+    for name in names():
+        assert resolve(name) == name
+    assert resolve("œsophagus of a plesiosaur") is None
+    assert resolve("") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("oesophagus", "esophagus"),
+        ("femur left", "femur_left"),
+        ("Left Fifth Rib", "rib_left_5"),
+        ("rib 5 left", "rib_left_5"),
+        ("5th rib on the left", "rib_left_5"),
+        ("the right collarbone", "clavicula_right"),
+        ("C6", "vertebrae_C6"),
+        ("sixth cervical vertebra", "vertebrae_C6"),
+        ("atlas", "vertebrae_C1"),
+        ("os femoris dextrum", "femur_right"),
+        ("lobus inferior pulmonis sinistri", "lung_lower_lobe_left"),
+        ("RML", "lung_middle_lobe_right"),
+        ("left lung", "lung_left"),
+        ("windpipe", "trachea"),
+        ("backbone", "spine"),
+        ("shinbone", "tibia"),
+    ],
+)
+def test_words_people_use(words, name):
+    assert resolve(words) == name
+
+
+def test_held_out_share():
+    test = sum(phrase.split == "test" for _, phrase in PHRASES)
+    assert 0.12 < test / len(PHRASES) < 0.18
+    assert all(any(phrase.split == "test" for phrase in phrases) for phrases in lexicon().values())
+
+
+def test_no_test_phrase_is_a_train_phrase_in_another_case_or_word_order():
+    for phrases in lexicon().values():
+        train = {word_bag(phrase.text) for phrase in phrases if phrase.split == "train"}
+        assert not [p for p in phrases if p.split == "test" and word_bag(p.text) in train]
+
+
+def test_the_split_is_the_same_in_another_process():
+    code = (
+        "from fluorosam_cli.anatomy.lexicon import lexicon\n"
+        "print([p.text for phrases in lexicon().values() for p in phrases if p.split == 'test'])"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert other.strip() == str([phrase.text for _, phrase in PHRASES if phrase.split == "test"])
+
+
+def test_a_new_phrase_around_a_held_out_one_is_held_out():
+    held_out = next(phrase for phrase in lexicon()["femur_left"] if phrase.split == "test")
+    assert split_of("femur_left", f"show me the {held_out.text}") == "test"
+    assert split_of("femur_left", "LEFT FEMUR") == "train"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [("left femer", "femur_left"), ("L33", "vertebrae_L3"), ("thirax trachea", "trachea"), ("colar bone left", "clavicula_left")],
+)
+def test_nearest(words, name):
+    assert name in nearest(words)
+    assert len(nearest(words, n=2)) <= 2
+
+
+def test_marks():
+    def stated(text):
+        found = marks(text)
+        return (sorted(found.sides), sorted(found.numbers), sorted(found.regions))
+
+    assert stated("lt 5th rib") == (["left"], [5], [])
+    assert stated("costa decima dextra") == (["right"], [10], [])
+    assert stated("L-3") == stated("l3 vertebra") == stated("third bone of the lower back") == ([], [3], ["L"])
+    assert stated("L femur") == (["left"], [], [])
+    assert stated("rib 5R") == (["right"], [5], [])
+    assert stated("both femora on this X-ray") == (["left", "right"], [], [])
+    assert stated("left rib X") == (["left"], [10], [])
+    assert stated("spleen") == ([], [], [])
+    assert marks("left rib 5").vector() == (1, 0, *(n == 5 for n in range(1, 13)), 0, 0, 0, 0)

@@ -1,0 +1,188 @@
+import pytest
+import torch
+
+from fluorosam_cli.contracts import TextEncoderConfig
+from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.geometry.frame import Frame
+from fluorosam_cli.model.checkpoint import HEADER, load_checkpoint, save_checkpoint
+from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts, preset
+from fluorosam_cli.model.preprocess import channels, fit, to_image
+
+CPU = torch.device("cpu")
+TEXT_DIM = 12
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return FluoroSAM(preset("tiny", TEXT_DIM)).eval()
+
+
+def prompts(model, count, points, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    empty = model.empty_prompts(count, points, CPU)
+    empty.text.copy_(torch.randn(count, TEXT_DIM, generator=random))
+    empty.has_text[::2] = True
+    empty.points_xy.copy_(torch.rand(count, points, 2, generator=random) * 128)
+    empty.point_labels[:, 0] = 1
+    return empty
+
+
+def take(p: Prompts, row: int, points: int) -> Prompts:
+    one = slice(row, row + 1)
+    return Prompts(
+        p.image_index[one],
+        p.text[one],
+        p.has_text[one],
+        p.points_xy[one, :points],
+        p.point_labels[one, :points],
+        p.mask_logits[one],
+        p.has_mask[one],
+    )
+
+
+@torch.no_grad()
+def test_a_prompt_answers_the_same_alone_and_in_a_padded_batch(model):
+    embedding = model.encode_image(channels(torch.rand(2, 128, 128)))
+    batch = prompts(model, 6, 5)
+    batch.image_index.copy_(torch.tensor([0, 1, 0, 1, 0, 1]))
+    together = model.decode(embedding, batch)
+    for row in range(6):
+        alone = model.decode(embedding, take(batch, row, 1))
+        torch.testing.assert_close(alone.masks[0], together.masks[row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone.presence[0], together.presence[row], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_shapes(model):
+    embedding = model.encode_image(channels(torch.rand(1, 128, 128)))
+    decoded = model.decode(embedding, prompts(model, 3, 2))
+    assert embedding.shape == (1, 128, 16, 16)
+    assert decoded.masks.shape == (3, 4, 64, 64)
+    assert decoded.iou.shape == (3, 4)
+    assert decoded.presence.shape == (3,)
+
+
+@torch.no_grad()
+def test_the_papers_network_has_its_shapes():
+    torch.manual_seed(0)
+    model = FluoroSAM(preset("swin-t-448", 512)).eval()
+    embedding = model.encode_image(torch.rand(1, 3, 448, 448))
+    assert embedding.shape == (1, 256, 64, 64)
+    assert model.decode(embedding, model.empty_prompts(1, 1, CPU)).masks.shape == (1, 4, 512, 512)
+
+
+@torch.no_grad()
+def test_decoder_and_prompt_encoder_equal_segment_anything():
+    modeling = pytest.importorskip("segment_anything.modeling", reason="needs the extra `sam`")
+    config = preset("small", TEXT_DIM).model_copy(
+        update={"embedding_dim": 256, "decoder_heads": 8, "decoder_mlp_dim": 2048, "upscale_stages": 2}
+    )
+    torch.manual_seed(0)
+    ours = FluoroSAM(config).eval()
+    side, size = config.grid_px, config.image_size_px
+    transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+    decoder = modeling.MaskDecoder(transformer_dim=256, transformer=transformer).eval()
+    encoder = modeling.PromptEncoder(256, (side, side), (size, size), mask_in_chans=16).eval()
+    for theirs, mine in ((decoder, ours.mask_decoder), (encoder, ours.prompt_encoder)):
+        missing, unexpected = theirs.load_state_dict(mine.state_dict(), strict=False)
+        assert not missing
+        assert all(name.startswith("presence_head") for name in unexpected)
+    embedding = torch.randn(1, 256, side, side)
+    points = torch.tensor([[[30.0, 40.0], [100.0, 7.0]]])
+    labels = torch.tensor([[1, 0]])
+    mask = torch.randn(1, 1, 4 * side, 4 * side)
+    box = torch.tensor([[10.0, 20.0, 90.0, 120.0]])
+    sparse, dense = encoder(points=(points, labels), boxes=box, masks=mask)
+    expected, expected_iou = decoder(embedding, encoder.get_dense_pe(), sparse, dense, multimask_output=True)
+    asked = Prompts(
+        image_index=torch.zeros(1, dtype=torch.long),
+        text=torch.zeros(1, TEXT_DIM),
+        has_text=torch.tensor([False]),
+        points_xy=torch.cat([points, box.reshape(1, 2, 2)], dim=1),
+        point_labels=torch.tensor([[1, 0, 2, 3]]),
+        mask_logits=mask,
+        has_mask=torch.tensor([True]),
+    )
+    decoded = ours.decode(embedding, asked)
+    torch.testing.assert_close(decoded.masks[:, 1:], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(decoded.iou[:, 1:], expected_iou, atol=1e-5, rtol=1e-5)
+
+
+def test_unknown_preset():
+    with pytest.raises(UsageError, match="not a model preset"):
+        preset("huge", 1)
+
+
+@pytest.mark.parametrize("height_width", [(61, 97), (97, 61), (128, 128), (300, 200), (5, 400)])
+def test_points_and_masks_share_one_geometry(height_width):
+    height, width = height_width
+    image = torch.zeros(height, width)
+    image[height // 2 :, width // 3 :] = 1
+    square, frame = fit(image, 128)
+    assert square.shape == (128, 128)
+    rows, columns = frame.inner
+    assert square[rows:].sum() == square[:, columns:].sum() == 0
+    back = to_image((square - 0.5)[None], frame)[0] > 0
+    assert back.shape == image.shape
+    assert (back == (image > 0.5)).float().mean() > 0.93
+    corner = frame.to_input(torch.tensor([width - 0.5, height - 0.5]))
+    torch.testing.assert_close(corner, torch.tensor([columns - 0.5, rows - 0.5]), atol=0.51, rtol=0)
+
+
+def test_channels_ignore_scale_and_offset_and_batch():
+    images = torch.rand(3, 32, 32)
+    torch.testing.assert_close(channels(images * 900 + 70), channels(images), atol=2e-3, rtol=0)
+    torch.testing.assert_close(channels(images)[1:2], channels(images[1:2]))
+
+
+def test_windows_sit_on_the_two_clusters():
+    image = torch.cat([torch.full((500,), 0.2), torch.full((524,), 0.8)]).reshape(1, 32, 32)
+    image[0, 0, 0], image[0, 0, 1] = 0, 1
+    _, dark, bright = channels(image)[0].reshape(3, -1)
+    assert dark[5].abs() < 0.2
+    assert dark[-5] == 1
+    assert bright[-5].abs() < 0.2
+    assert bright[5] == -1
+
+
+def save(model, folder, step=1):
+    return save_checkpoint(
+        folder,
+        model,
+        text_encoder=TextEncoderConfig(name="minilm", revision="x", dim=TEXT_DIM),
+        step=step,
+        seed=0,
+        structures=["heart"],
+        shards_sha256="0" * 64,
+        metrics={},
+    )
+
+
+def test_checkpoints_come_back_and_only_the_newest_stays(model, tmp_path):
+    save(model, tmp_path, 1)
+    header = save(model, tmp_path, 2)
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == [header.weights]
+    loaded, _ = load_checkpoint(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(model, tmp_path):
+    header = save(model, tmp_path)
+    weights = tmp_path / header.weights
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(FluoroError, match="sha256"):
+        load_checkpoint(tmp_path)
+    path = tmp_path / HEADER
+    path.write_text(path.read_text().replace("fluoro.checkpoint/1", "fluoro.checkpoint/9"))
+    with pytest.raises(FluoroError, match=r"fluoro\.checkpoint/9"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(FluoroError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "absent")
+
+
+def test_frame_scale():
+    assert Frame(100, 50, 200).scale == 2

@@ -1,0 +1,242 @@
+"""Artefact folders: whole files or none, continued records, refused and replaced outputs, no absolute paths."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fluorosam_cli.artefacts import (
+    RUN_FILE,
+    TEMPORARY,
+    Lines,
+    Output,
+    atomic_path,
+    find_artefacts,
+    read_header,
+    read_lines,
+)
+from fluorosam_cli.contracts import Description, Descriptions, Run
+from fluorosam_cli.errors import FluoroError, UsageError
+
+
+def record(number: int) -> Description:
+    return Description(name="spleen", text=f"spleen {number}", kind="phrase", split="train", source="lexicon")
+
+
+def output(path: Path, **changes) -> Output:
+    options = {"stage": "describe", "header": "descriptions.json", "config": {"count": 3}, **changes}
+    return Output(path, **options)
+
+
+def stop_in_the_middle(path: Path, error: BaseException) -> None:
+    def write() -> None:
+        with output(path) as out:
+            (out.path / "0.txt").write_text("whole")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    target = tmp_path / "deep" / "a.txt"
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+        assert temporary.suffix == ".txt"
+    assert target.read_text() == "whole"
+    assert names(tmp_path) == {"deep", "deep/a.txt"}
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_interrupted_write_leaves_nothing_and_the_old_file_stays(tmp_path, error):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert names(tmp_path) == {"a.txt"}
+    assert target.read_text() == "old"
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_lines_appear_under_their_name_only_when_complete(tmp_path):
+    path = tmp_path / "d.jsonl"
+    with Lines(path, Description) as lines:
+        lines.append(record(0))
+        assert not path.exists()
+    assert list(read_lines(path, Description)) == [record(0)]
+    assert names(tmp_path) == {"d.jsonl"}
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_lines_continue_after_a_kill_in_the_middle_of_a_line(tmp_path, cut):
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    with Lines(whole, Description) as lines:
+        for number in range(5):
+            lines.append(record(number))
+    (tmp_path / "killed.jsonl.part").write_bytes(whole.read_bytes()[:-cut])
+    with Lines(killed, Description) as lines:
+        assert lines.done == [record(number) for number in range(len(lines.done))]
+        assert len(lines.done) == 4
+        for number in range(len(lines.done), 5):
+            lines.append(record(number))
+    assert killed.read_bytes() == whole.read_bytes()
+
+
+def test_an_error_keeps_the_records_for_the_next_run(tmp_path):
+    path = tmp_path / "d.jsonl"
+
+    def write() -> None:
+        with Lines(path, Description) as lines:
+            lines.append(record(0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert not path.exists()
+    with Lines(path, Description) as lines:
+        assert lines.done == [record(0)]
+
+
+@pytest.mark.parametrize("damage", [b"{\n", b"\xff\xfe\n", b"[]\n", b'{"name": "spleen"}\n'])
+def test_a_damaged_record_is_named_by_file_and_line(tmp_path, damage):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes((record(0).model_dump_json() + "\n").encode() + damage)
+    with pytest.raises(FluoroError, match=r"d\.jsonl: line 2"):
+        list(read_lines(path, Description))
+    with pytest.raises(FluoroError, match=r"d\.jsonl: line 2"):
+        Lines(path, Description)
+
+
+# --- output folders ---------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_folder_has_its_header_and_its_run(tmp_path):
+    with output(tmp_path / "d") as out:
+        assert read_header(out.path / RUN_FILE, Run).status == "running"
+        out.done = 3
+        out.finish(Descriptions(count=3, names=1, seed=0))
+    run = read_header(tmp_path / "d" / RUN_FILE, Run)
+    assert (run.status, run.done, run.stage) == ("done", 3, "describe")
+    assert find_artefacts(tmp_path, "descriptions.json", Descriptions)[0][0] == tmp_path / "d"
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FluoroError, match="not empty") as caught:
+        output(tmp_path)
+    assert "--resume" in caught.value.hint
+    assert "--overwrite" in caught.value.hint
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    with output(tmp_path) as out:
+        assert not out.resuming
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
+    (tmp_path / "d").write_text("")
+    with pytest.raises(FluoroError, match="is a file"):
+        output(tmp_path / "d")
+
+
+def test_overwrite_replaces_all_of_it(tmp_path):
+    with output(tmp_path / "d") as out:
+        (out.path / "old").mkdir()
+        (out.path / "old" / "x").write_text("x")
+    with output(tmp_path / "d", overwrite=True):
+        pass
+    assert names(tmp_path / "d") == {RUN_FILE}
+
+
+def test_overwrite_does_not_delete_what_fluoro_did_not_write(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(FluoroError, match="not written by fluoro"):
+        output(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_resume_keeps_items_and_removes_the_leftovers_of_a_kill(tmp_path):
+    stop_in_the_middle(tmp_path, KeyboardInterrupt())
+    (tmp_path / f"{TEMPORARY}1-1.txt").write_text("half")
+    (tmp_path / f"{TEMPORARY}case").mkdir()
+    assert read_header(tmp_path / RUN_FILE, Run).status == "interrupted"
+    with output(tmp_path, resume=True) as out:
+        assert out.resuming
+        assert not out.finished
+    assert names(tmp_path) == {"0.txt", RUN_FILE}
+
+
+def test_resume_says_what_has_changed(tmp_path):
+    source = tmp_path / "in.txt"
+    source.write_text("one")
+    with output(tmp_path / "d", inputs=[source]):
+        pass
+    with pytest.raises(FluoroError, match=r"begun with count = 3, now 4"):
+        output(tmp_path / "d", inputs=[source], resume=True, config={"count": 4})
+    with pytest.raises(FluoroError, match="was written by `fluoro describe`"):
+        output(tmp_path / "d", inputs=[source], resume=True, stage="pack")
+    source.write_text("two")
+    with pytest.raises(FluoroError, match="inputs have changed"):
+        output(tmp_path / "d", inputs=[source], resume=True)
+
+
+def test_resume_of_a_folder_that_fluoro_did_not_write_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(FluoroError, match="nothing to resume"):
+        output(tmp_path, resume=True)
+
+
+def test_resume_of_nothing_is_a_new_run(tmp_path):
+    with output(tmp_path / "d", resume=True) as out:
+        assert not out.resuming
+
+
+def test_overwrite_and_resume_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError):
+        output(tmp_path, overwrite=True, resume=True)
+
+
+def test_an_error_before_anything_was_made_leaves_no_folder(tmp_path):
+    with pytest.raises(FluoroError), output(tmp_path / "d"):
+        raise FluoroError("bad", "mend it")
+    assert names(tmp_path) == set()
+
+
+def test_an_error_after_something_was_made_keeps_it_for_resume(tmp_path):
+    stop_in_the_middle(tmp_path / "d", FluoroError("bad", "mend it"))
+    assert names(tmp_path / "d") == {"0.txt", RUN_FILE}
+    assert read_header(tmp_path / "d" / RUN_FILE, Run).status == "failed"
+
+
+def test_no_absolute_path_reaches_run_json(tmp_path, monkeypatch):
+    home = tmp_path / "Jane Doe (1961)"
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "in.txt").write_text("x")
+    words = ["fluoro", "render", f"{home}/ct", f"--out={home}/views", "-o", f"{home}/views", "http://host:80/v1", "a/b"]
+    monkeypatch.setattr(sys, "argv", words)
+    config = {"ct": home / "ct", "scans": [home / "a", home / "b"], "weights": f"open_clip:ViT-B-32:{home}/w.pt"}
+    with output(home / "views", config=config, inputs=[home / "data" / "in.txt"]) as out:
+        out.failed.append(f"{home}/a.nii.gz: shape differs from {home}/b.nii.gz")
+    text = (home / "views" / RUN_FILE).read_text()
+    assert str(tmp_path) not in text
+    assert "Doe" not in text
+    run = json.loads(text)
+    assert run["argv"] == ["render", "ct", "--out=views", "-o", "views", "http://host:80/v1", "a/b"]
+    assert run["config"] == {"ct": "ct", "scans": ["a", "b"], "weights": "open_clip:ViT-B-32:w.pt"}

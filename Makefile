@@ -1,5 +1,5 @@
 # make demo: the whole chain on generated phantoms. make test: the tests. Both install what they need into .venv first.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE

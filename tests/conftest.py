@@ -28,3 +28,32 @@ def fluoro(capfd):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint of the smallest preset with random weights, and its real text encoder.
+
+    Without the quantiser, because an untrained one gives all words the same code.
+    """
+    import torch
+
+    from fluorosam_cli.contracts import TextEncoderConfig
+    from fluorosam_cli.model.checkpoint import save_checkpoint
+    from fluorosam_cli.model.fluorosam import FluoroSAM, preset
+    from fluorosam_cli.text.encoder import load_text_encoder
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    encoder = load_text_encoder("minilm")
+    torch.manual_seed(0)
+    save_checkpoint(
+        folder,
+        FluoroSAM(preset("tiny", encoder.dim).model_copy(update={"codebook_size": 0})),
+        text_encoder=TextEncoderConfig(name=encoder.name, revision=encoder.revision, dim=encoder.dim),
+        step=1,
+        seed=0,
+        structures=["heart", "liver", "lung_left", "lung_right"],
+        shards_sha256="0" * 64,
+        metrics={},
+    )
+    return folder

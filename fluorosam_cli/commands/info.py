@@ -148,8 +148,10 @@ def _version(package: str) -> str:
 
 
 def _gpu_name(information: Path) -> str:
-    fields = dict(line.partition(":")[::2] for line in information.read_text().splitlines())
-    return fields.get("Model", "NVIDIA GPU").strip()
+    for line in information.read_text().splitlines():
+        if line.startswith("Model:"):
+            return line.removeprefix("Model:").strip()
+    return "NVIDIA GPU"
 
 
 def _named_by_nvidia_smi() -> list[str]:

@@ -13,7 +13,15 @@ from fluorosam_cli.anatomy.structures import structures
 from fluorosam_cli.artefacts import TEMPORARY, read_header, sha256_of, write_json
 from fluorosam_cli.contracts import Case, CaseStructure, Segmenter
 from fluorosam_cli.ct.labels import stem_of
-from fluorosam_cli.ct.volume import LPS_FROM_RAS, NIFTI_SUFFIXES, Volume, border_directions, label_counts, write_nifti
+from fluorosam_cli.ct.volume import (
+    LPS_FROM_RAS,
+    NIFTI_SUFFIXES,
+    Direction,
+    Volume,
+    border_directions,
+    label_counts,
+    write_nifti,
+)
 from fluorosam_cli.errors import FluoroError, UsageError
 
 HEADER = "case.json"
@@ -97,7 +105,7 @@ def is_finished(out: Path, scan: Scan, labels_sha256: str | None) -> bool:
 def describe_structures(labels: Volume) -> list[CaseStructure]:
     """What a label volume of our ids holds: volumes, and the borders of the scan that each structure touches."""
     counts = label_counts(labels.array)
-    touched = {
+    touched: dict[Direction, set[int]] = {
         direction: set(np.unique(labels.array.take(index, axis=axis)).tolist())
         for (axis, index), direction in border_directions(labels.world_from_voxel).items()
     }
@@ -107,7 +115,7 @@ def describe_structures(labels: Volume) -> list[CaseStructure]:
             name=structure.name,
             snomed_ct=structure.snomed_ct,
             volume_ml=round(float(counts[structure.label_id]) * labels.voxel_volume_ml, 3),
-            cut_by=sorted(direction for direction, ids in touched.items() if structure.label_id in ids),
+            cut_by=[direction for direction in sorted(touched) if structure.label_id in touched[direction]],
         )
         for structure in structures()
         if counts[structure.label_id]

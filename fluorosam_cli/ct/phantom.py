@@ -46,12 +46,8 @@ def phantom_name(index: int) -> str:
 
 
 def make_phantom(seed: int, index: int, region: str = DEFAULT_REGION, spacing_mm: float = 2.0) -> Phantom:
-    """The phantom `index` of a seed. The anatomy does not depend on the region or on the spacing, which only sample it."""
-    posing, building, imaging = (
-        np.random.default_rng(stream) for stream in np.random.SeedSequence([seed, index]).spawn(3)
-    )
-    pose = draw_pose(posing)
-    anatomy = build(pose, building)
+    """The phantom `index` of a seed. Region and spacing only sample its anatomy, they do not change it."""
+    pose, anatomy, imaging = _drawn(seed, index)
     grid = _grid(anatomy, pose, region, spacing_mm, imaging)
     hu = np.full(grid.shape, -1000, np.float32)
     labels = np.zeros(grid.shape, np.uint8)
@@ -60,6 +56,20 @@ def make_phantom(seed: int, index: int, region: str = DEFAULT_REGION, spacing_mm
         _paint(part, anatomy.tissue, grid, hu, labels)
     scan = _scanned(hu, labels, spacing_mm, imaging)
     return Phantom(Volume(scan, grid.world_from_voxel), Volume(labels, grid.world_from_voxel), pose)
+
+
+def voxel_count(seed: int, index: int, region: str, spacing_mm: float) -> int:
+    """How many voxels `make_phantom` would fill."""
+    pose, anatomy, imaging = _drawn(seed, index)
+    return int(np.prod(_grid(anatomy, pose, region, spacing_mm, imaging).shape))
+
+
+def _drawn(seed: int, index: int) -> tuple[Pose, Anatomy, np.random.Generator]:
+    """The body of a phantom, and the stream left for its imaging."""
+    streams = np.random.SeedSequence([seed, index]).spawn(3)
+    posing, building, imaging = (np.random.default_rng(stream) for stream in streams)
+    pose = draw_pose(posing)
+    return pose, build(pose, building), imaging
 
 
 def write_phantoms(
@@ -72,7 +82,10 @@ def write_phantoms(
     track: Track = silent,
     written: Callable[[bool], None] = lambda new: None,
 ) -> None:
-    """Write `folder/scans` and `folder/labels`; a phantom with both files is left as it is. `written(new)` after each."""
+    """Write `folder/scans` and `folder/labels`; a phantom with both files is left as it is.
+
+    `written` is called after each, with whether it is new.
+    """
     for index in track(range(count), "phantom", count, "phantoms"):
         scan, labels = (folder / kind / f"{phantom_name(index)}.nii.gz" for kind in ("scans", "labels"))
         new = not (scan.is_file() and labels.is_file())
@@ -88,8 +101,7 @@ def _grid(anatomy: Anatomy, pose: Pose, region: str, spacing_mm: float, random: 
     bottom, top = (z * pose.scale_xyz[2] for z in REGIONS[region])
     lows, highs = [], []
     for skin in anatomy.skin:
-        fat = np.max(skin.fat_mm[1]) if isinstance(skin.fat_mm, tuple) else skin.fat_mm
-        low, high = skin.piece.low_xyz - fat, skin.piece.high_xyz + fat
+        low, high = skin.piece.low_xyz - skin.fat_mm.max(), skin.piece.high_xyz + skin.fat_mm.max()
         if high[2] > bottom and low[2] < top:
             lows.append(low)
             highs.append(high)
@@ -121,15 +133,13 @@ def _paint_body(anatomy: Anatomy, grid: Grid, hu: np.ndarray) -> None:
         shape = [part.stop - part.start for part in slab]
         lean, skin = np.full(shape, FAR, np.float32), np.full(shape, FAR, np.float32)
         for outline in anatomy.skin:
-            at_height = isinstance(outline.fat_mm, tuple)
-            thickest = float(np.max(outline.fat_mm[1])) if isinstance(outline.fat_mm, tuple) else outline.fat_mm
-            margin = thickest + float(blend) + grid.spacing_mm
+            margin = float(outline.fat_mm.max()) + float(blend) + grid.spacing_mm
             box = _overlap_z(grid.box(outline.piece.low_xyz - margin, outline.piece.high_xyz + margin), slab)
             if is_empty(box):
                 continue
             x, y, z = grid.coordinates(box)
             distance = outline.piece.distance(x, y, z)
-            fat = np.interp(z, *outline.fat_mm).astype(np.float32) if at_height else np.float32(outline.fat_mm)
+            fat = np.interp(z, outline.at_z_mm, outline.fat_mm).astype(np.float32)
             here = within(box, slab)
             layers = [(skin[here], distance - fat)] + ([(lean[here], distance)] if outline.lean else [])
             for target, found in layers:
@@ -161,16 +171,14 @@ def _paint(part: Part, tissue: dict[str, float], grid: Grid, hu: np.ndarray, lab
                 continue
             values = hu[box]
             thickness = np.ones(values.shape, np.float32) if part.shaft_mm else None
-            distance = evaluate(solid, grid, box, thickness_mm=thickness)
+            widened = np.full(values.shape, FAR, np.float32)
+            distance = evaluate(solid, grid, box, thinnest, widened, thickness)
             covered = _covered(distance, grid.spacing_mm)
             if only:
                 covered *= np.isin(labels[box], only)
             values += covered * (_fill(part, tissue, distance, thickness, spacing) - values)
-            if part.name is None:
-                continue
-            thin = any(piece.half_thickness_mm + solid.grow_mm < thinnest for piece in solid.pieces)
-            wide = evaluate(solid, grid, box, thinnest) if thin else distance
-            labels[box][wide < 0] = structure(part.name).label_id
+            if part.name is not None:
+                labels[box][widened < 0] = structure(part.name).label_id
 
 
 def _fill(

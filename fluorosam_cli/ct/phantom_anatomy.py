@@ -30,10 +30,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Skin:
-    """A piece of the lean body's outline, and the fat over it (mm; at heights, for the trunk)."""
+    """A piece of the lean body's outline, and the fat over it at some heights (interpolated between them)."""
 
     piece: Piece
-    fat_mm: float | tuple[np.ndarray, np.ndarray]
+    at_z_mm: np.ndarray
+    fat_mm: np.ndarray
     lean: bool = True  # whether muscle fills it
 
 
@@ -207,7 +208,7 @@ def _skin(table: dict[str, Any], pose: Pose) -> Iterator[Skin]:
     trunk = np.array(table["trunk"], float)
     heights = trunk[:, 0] * pose.scale_xyz[2]
     for piece in posed_loft(trunk, pose).pieces():
-        yield Skin(piece, (heights, trunk[:, 6] * pose.fat_mm))
+        yield Skin(piece, heights, trunk[:, 6] * pose.fat_mm)
     plain = (1.0, 1.0, 1.0)
     rows = [(row, key, False) for key in ("tubes", "balls") for row in table[key]]
     rows += [(row, key, pair) for key in ("tubes", "balls") for row in table[f"pair_{key}"] for pair in (False, True)]
@@ -218,4 +219,4 @@ def _skin(table: dict[str, Any], pose: Pose) -> Iterator[Skin]:
         segment = side if side in pose.segments else segment
         placing = _Placing(pose, segment, -1 if right else 1, np.zeros(3), 1.0, np.zeros(3), plain)
         for piece in placing.pieces({key: [shape]}):
-            yield Skin(piece, share * pose.fat_mm, lean=segment != "breast")
+            yield Skin(piece, np.zeros(1), np.array([share * pose.fat_mm]), lean=segment != "breast")

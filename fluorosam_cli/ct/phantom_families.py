@@ -5,6 +5,7 @@ Each generator returns `Sketch`es: shapes of the standing human, before the pose
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def vertebrae(family: Family) -> Iterator[Sketch]:
 def discs(family: Family) -> Iterator[Sketch]:
     column = _vertebrae(family)[1:]
     balls = []
-    for index, (upper, lower) in enumerate(zip(column[:-1], column[1:], strict=True)):
+    for index, (upper, lower) in enumerate(pairwise(column)):
         top, bottom = upper.z - upper.half_height, lower.z + lower.half_height
         width, depth = (0.48 * (upper.half_width + lower.half_width), 0.48 * (upper.half_depth + lower.half_depth))
         half = max((top - bottom) / 2 + 1.5, 2)

@@ -103,7 +103,7 @@ def draw_pose(random: np.random.Generator) -> Pose:
 def _limbs(random: np.random.Generator, raised: bool, fat_mm: float) -> dict[str, np.ndarray]:
     """Segment matrices of the left limbs. Raising turns +x towards +z: a negative turn about y."""
     lift = random.uniform(24, 34) if raised else random.uniform(-3, 5)
-    abduction = random.uniform(105, 124) if raised else random.uniform(-2, 10) + 0.35 * fat_mm - lift
+    abduction = random.uniform(105, 124) if raised else random.uniform(-4, 7) + 0.22 * fat_mm - lift
     scapula = _about(SCAPULA, turn(y_deg=-lift))
     scapula[:3, 3] += [-0.25 * lift, 0, 0.15 * lift] if raised else [0, 0, 0]
     arm = scapula @ _about(SHOULDER, turn(x_deg=random.uniform(-8, 8), y_deg=-abduction))

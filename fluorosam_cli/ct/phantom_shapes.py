@@ -4,8 +4,11 @@ A shape is a list of `Piece`s: a bounding box and a signed distance in mm, negat
 `Solid` is the union of its pieces, cut by other solids. Each piece is evaluated only inside its own box.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,11 +33,10 @@ class Grid:
 
     def box(self, low_xyz: np.ndarray, high_xyz: np.ndarray) -> Box:
         """The voxels whose centres lie between two corners (mm); may be empty."""
-        origin = np.asarray(self.origin_xyz_mm)
-        size = np.array(self.shape[::-1])
-        first = np.clip(np.ceil((np.maximum(low_xyz, -1e6) - origin) / self.spacing_mm), 0, size).astype(int)
-        last = np.clip(np.floor((np.minimum(high_xyz, 1e6) - origin) / self.spacing_mm) + 1, first, size).astype(int)
-        x, y, z = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+        x, y, z = (
+            _range(float(low), float(high), origin, self.spacing_mm, size)
+            for low, high, origin, size in zip(low_xyz, high_xyz, self.origin_xyz_mm, self.shape[::-1], strict=True)
+        )
         return z, y, x
 
     def coordinates(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,6 +46,12 @@ class Grid:
             for origin, part in zip(self.origin_xyz_mm[::-1], box, strict=True)
         )
         return x[None, None, :], y[None, :, None], z[:, None, None]
+
+
+def _range(low: float, high: float, origin: float, spacing: float, size: int) -> slice:
+    first = 0 if low <= origin else min(math.ceil((low - origin) / spacing), size)
+    last = size if high >= origin + size * spacing else math.floor((high - origin) / spacing) + 1
+    return slice(first, max(first, last))
 
 
 @dataclass(frozen=True)
@@ -87,37 +95,45 @@ def within(inner: Box, outer: Box) -> Box:
 
 
 def evaluate(
-    solid: Solid, grid: Grid, box: Box, thinnest_mm: float = 0.0, thickness_mm: np.ndarray | None = None
+    solid: Solid,
+    grid: Grid,
+    box: Box,
+    thinnest_mm: float = 0.0,
+    widened: np.ndarray | None = None,
+    thickness_mm: np.ndarray | None = None,
 ) -> np.ndarray:
     """Signed distance (mm, float32) to a solid at the voxels of a box; `FAR` beyond its pieces' boxes.
 
-    Pieces thinner than `thinnest_mm` (half thickness) are widened to it, so that they catch voxels of a coarse grid.
-    `thickness_mm`, of the box's shape, receives the half thickness of the piece that each voxel belongs to.
+    Two more arrays of the box's shape can be filled on the way. `widened` (given full of `FAR`): the distance when
+    pieces thinner than `thinnest_mm` (half thickness) are widened to it, so that they catch voxels of a coarse grid.
+    `thickness_mm`: the half thickness of the piece that each voxel belongs to.
     """
     distance = np.full([part.stop - part.start for part in box], FAR, np.float32)
-    margin = solid.grow_mm + grid.spacing_mm
     for piece in solid.pieces:
-        widened = max(0.0, thinnest_mm - piece.half_thickness_mm)
-        part = overlap(grid.box(piece.low_xyz - margin - widened, piece.high_xyz + margin + widened), box)
+        lacking = max(0.0, thinnest_mm - piece.half_thickness_mm)
+        margin = solid.grow_mm + grid.spacing_mm + lacking
+        part = overlap(grid.box(piece.low_xyz - margin, piece.high_xyz + margin), box)
         if is_empty(part):
             continue
-        target = distance[within(part, box)]
+        here = within(part, box)
         found = piece.distance(*grid.coordinates(part))
-        if widened:
-            found = found - np.float32(widened)
+        if widened is not None:
+            np.minimum(widened[here], found - np.float32(lacking), out=widened[here])
         if thickness_mm is not None:
-            thickness_mm[within(part, box)][found < target] = piece.half_thickness_mm
-        np.minimum(target, found, out=target)
-    if solid.grow_mm:
-        distance -= np.float32(solid.grow_mm)
-    for other in solid.inside:
-        np.maximum(distance, evaluate(other, grid, box), out=distance)
-    for other in solid.outside:
-        np.maximum(distance, -evaluate(other, grid, box), out=distance)
+            thickness_mm[here][found < distance[here]] = piece.half_thickness_mm
+        np.minimum(distance[here], found, out=distance[here])
+    results = [distance] if widened is None else [distance, widened]
+    for result in results:
+        result -= np.float32(solid.grow_mm)
+    for cut in [evaluate(other, grid, box) for other in solid.inside] + [
+        -evaluate(other, grid, box) for other in solid.outside
+    ]:
+        for result in results:
+            np.maximum(result, cut, out=result)
     return distance
 
 
-# --- shapes -------------------------------------------------------------------------------------------------------------
+# --- shapes -----------------------------------------------------------------------------------------------------------
 
 
 def ball(centre: np.ndarray, axes: np.ndarray, power: float = 2.0) -> list[Piece]:
@@ -147,7 +163,7 @@ def ball(centre: np.ndarray, axes: np.ndarray, power: float = 2.0) -> list[Piece
 def tube(points: np.ndarray, metric: Sequence[float] = (1.0, 1.0, 1.0)) -> list[Piece]:
     """A smooth curve of balls through `points` (n, 4): x, y, z, radius. `metric` below 1 widens it along that axis."""
     curve = smooth_curve(points) if len(points) > 2 else points
-    return [_cone(a, b, np.asarray(metric)) for a, b in zip(curve[:-1], curve[1:], strict=True)]
+    return [_cone(a, b, np.asarray(metric)) for a, b in pairwise(curve)]
 
 
 def smooth_curve(points: np.ndarray) -> np.ndarray:
@@ -185,7 +201,7 @@ def _cone(a: np.ndarray, b: np.ndarray, metric: np.ndarray) -> Piece:
 
 
 def sheet(points: np.ndarray) -> list[Piece]:
-    """A plate over a grid of points (rows, columns, 4): x, y, z, half thickness; curved when there are 3 x 3 or more."""
+    """A plate over a grid of points (rows, columns, 4): x, y, z, half thickness; curved from 3 x 3 points up."""
     if min(points.shape[:2]) > 2:
         points = _refined(_refined(points).swapaxes(0, 1)).swapaxes(0, 1)
     pieces = []
@@ -250,24 +266,20 @@ class Loft:
     roll_deg: float = 0.0
     pivot_y: float = 0.0
 
-    def at(self, z: np.ndarray) -> np.ndarray:
-        """The stations interpolated at heights z (n,): (n, 7)."""
+    @cached_property
+    def _between(self) -> Callable[[np.ndarray], np.ndarray]:
         from scipy.interpolate import PchipInterpolator
 
-        heights = self.stations[:, 2]
-        found = PchipInterpolator(heights, self.stations)(np.clip(z, heights[0], heights[-1]))
+        return PchipInterpolator(self.stations[:, 2], self.stations)
+
+    def at(self, z: np.ndarray) -> np.ndarray:
+        """The stations interpolated at heights z (n,): (n, 7)."""
+        found = self._between(np.clip(z, self.stations[0, 2], self.stations[-1, 2]))
         found[:, 2] = z
         return found
 
-    def turned(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 3) of the unrolled loft, in the world."""
-        angle = np.radians(self.roll_deg)
-        x, y = points[:, 0], points[:, 1] - self.pivot_y
-        turned_x, turned_y = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-        return np.stack([turned_x, turned_y + self.pivot_y, points[:, 2]], axis=1)
-
     def outline(self, z: float, angle_deg: float) -> tuple[float, float]:
-        """The point of the unrolled outline at height z, `angle_deg` from the back (0) over the left (90) to the front."""
+        """A point of the unrolled outline at height z: 0 degrees is the back, 90 the left, 180 the front."""
         x, y, _, width, front, back, power = self.at(np.array([z]))[0]
         sine, cosine = np.sin(np.radians(angle_deg)), np.cos(np.radians(angle_deg))
         reach = (back if cosine > 0 else front) * np.sign(cosine)

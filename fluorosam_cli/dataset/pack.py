@@ -129,11 +129,14 @@ def _packed(plan: PackPlan, structures: list[str], cases: list[str]) -> Iterator
     for view in read_lines(plan.views / plan.header.views, View):
         image = read_png16(plan.views / view.image)
         fitted, inner = fit_image(image, plan.size_px)
-        masks = []
         for structure in view.structures:
             _check_size(structure.rle, image.shape, view)
-            decoded = coco.decode({"size": list(structure.rle.size), "counts": structure.rle.counts.encode()})
-            packed = pack_mask(fit_mask(decoded, plan.size_px), number[structure.name])
+        codes = [{"size": list(m.rle.size), "counts": m.rle.counts.encode()} for m in view.structures]
+        decoded, corners = (coco.decode(codes), coco.toBbox(codes)) if codes else ([], [])
+        masks = []
+        for i, (structure, (x, y, w, h)) in enumerate(zip(view.structures, corners, strict=True)):
+            box = (int(x), int(y), int(x + w), int(y + h))
+            packed = pack_mask(fit_mask(decoded[:, :, i], box, plan.size_px), number[structure.name])
             if packed is not None:
                 masks.append(packed)
         yield (
@@ -178,12 +181,22 @@ def fit_image(image: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]
     return fitted, inner
 
 
-def fit_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Scale a mask (H, W) like `fit_image`: a pixel is in when at least half of its area is. -> (size, size) bool."""
+def fit_mask(mask: np.ndarray, box_xyxy: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """Scale a mask (H, W) like `fit_image`: a pixel is in when at least half of its area is. -> (size, size) bool.
+
+    Nothing outside `box_xyxy` is set, so only what it covers is scaled.
+    """
     from PIL import Image
 
-    inner = Frame(mask.shape[0], mask.shape[1], size).inner
+    height, width = mask.shape
+    rows, columns = Frame(height, width, size).inner
+    tall, wide = height / rows, width / columns  # source pixels per fitted pixel
+    x0, y0 = int(box_xyxy[0] / wide), int(box_xyxy[1] / tall)
+    x1, y1 = min(columns, int(box_xyxy[2] / wide) + 1), min(rows, int(box_xyxy[3] / tall) + 1)
+    left, top = int(x0 * wide), int(y0 * tall)
+    crop = mask[top : int(np.ceil(y1 * tall)), left : int(np.ceil(x1 * wide))]
+    source = (x0 * wide - left, y0 * tall - top, x1 * wide - left, y1 * tall - top)
+    picture = Image.fromarray(np.ascontiguousarray(crop > 0).view(np.uint8) * 255)
     fitted = np.zeros((size, size), bool)
-    scaled = Image.fromarray((mask > 0).astype(np.uint8) * 255).resize((inner[1], inner[0]), Image.Resampling.BOX)
-    fitted[: inner[0], : inner[1]] = np.asarray(scaled) >= 128
+    fitted[y0:y1, x0:x1] = np.asarray(picture.resize((x1 - x0, y1 - y0), Image.Resampling.BOX, source)) >= 128
     return fitted

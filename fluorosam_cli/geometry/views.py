@@ -1,9 +1,10 @@
 """Which views are taken of a body: the usual radiographs, placed from the structures' positions, and random ones.
 
 `views.csv` holds the usual ones. `target` structures must all be in the scan, together at least `min_extent_mm` long
-(a scan often ends in a stump of humerus), and so must those it `needs`; the isocentre is the middle of the targets' common box, or of its top or bottom face, moved by `offset_z_mm`. Distances and
-field sizes (of a square detector) are those of common practice: a chest at 1.8 m, the rest at 1.1 to 1.2 m, cardiac
-views on a C-arm. Names with `{side}` stand for two views; the angle given is the left one's, the right one's mirrored.
+(a scan often ends in a stump of humerus), and so must those it `needs`; the isocentre is the middle of the targets'
+common box, or of its top or bottom face, moved by `offset_z_mm`. Distances and field sizes (of a square detector) are
+those of common practice: a chest at 1.8 m, the rest at 1.1 to 1.2 m, cardiac views on a C-arm. `{side}` in a name
+stands for two views; the angle given is the left one's, the right one's is its mirror image.
 """
 
 import csv

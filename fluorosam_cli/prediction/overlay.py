@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SIDE_MIN_PX, SIDE_MAX_PX = 768, 2048  # of the drawing's longest side, so that names can be read
 FILL = 0.28
 GOLDEN_TURN = 0.618034  # successive hues never come close to each other
-POSITIVE_RGB, NEGATIVE_RGB = (40, 220, 90), (235, 60, 60)
+POSITIVE_RGB, NEGATIVE_RGB, MARK_RGB = (40, 220, 90), (235, 60, 60), (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Layer:
 
 
 def distinct_colour(index: int) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb((0.08 + index * GOLDEN_TURN) % 1, 0.75 if index % 2 else 0.9, 1.0)
+    red, green, blue = colorsys.hsv_to_rgb((0.08 + index * GOLDEN_TURN) % 1, 0.65 if index % 2 else 0.85, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
@@ -48,7 +48,7 @@ def draw(image: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     grey = Image.fromarray(to_display(image)).resize(size, Image.Resampling.BICUBIC)
     canvas = np.repeat(np.asarray(grey, np.float32)[..., None], 3, axis=2)
-    line = max(1, round(max(size) / 500))
+    line = max(2, round(max(size) / 450))
     colours = [layer.colour or distinct_colour(i) for i, layer in enumerate(layers)]
     masks = [_resized(layer.mask, size) for layer in layers]
     for layer, colour, mask in zip(layers, colours, masks, strict=True):
@@ -58,8 +58,8 @@ def draw(image: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
         canvas[_contour(mask, line)] = colour
     picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
     pen = ImageDraw.Draw(picture)
-    for layer, colour in zip(layers, colours, strict=True):
-        _draw_prompt(pen, layer, colour, scale, line)
+    for layer in layers:
+        _draw_prompt(pen, layer, scale, line)
     font = ImageFont.load_default(max(13, round(max(size) / 50)))
     taken: list[tuple[float, float, float, float]] = []
     for layer, colour, mask in zip(layers, colours, masks, strict=True):
@@ -90,19 +90,19 @@ def _contour(mask: np.ndarray, width: int) -> np.ndarray:
     return mask & np.logical_not(binary_erosion(mask, iterations=width))
 
 
-def _draw_prompt(pen, layer: Layer, colour: tuple[int, int, int], scale: float, line: int) -> None:
+def _draw_prompt(pen, layer: Layer, scale: float, line: int) -> None:
     radius = 4 * line
     for (x, y), label in zip(layer.points_xy, layer.point_labels, strict=True):
         centre_x, centre_y = (x + 0.5) * scale, (y + 0.5) * scale
         box = (centre_x - radius, centre_y - radius, centre_x + radius, centre_y + radius)
-        pen.ellipse(box, fill=POSITIVE_RGB if label else NEGATIVE_RGB, outline=(255, 255, 255), width=line)
-        pen.line((centre_x - radius / 2, centre_y, centre_x + radius / 2, centre_y), fill=(255, 255, 255), width=line)
+        pen.ellipse(box, fill=POSITIVE_RGB if label else NEGATIVE_RGB, outline=MARK_RGB, width=line)
+        pen.line((centre_x - radius / 2, centre_y, centre_x + radius / 2, centre_y), fill=MARK_RGB, width=line)
         if label:
             ends = (centre_x, centre_y - radius / 2, centre_x, centre_y + radius / 2)
-            pen.line(ends, fill=(255, 255, 255), width=line)
+            pen.line(ends, fill=MARK_RGB, width=line)
     if layer.box_xyxy is not None:
         x0, y0, x1, y1 = (value * scale for value in layer.box_xyxy)
-        pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=colour, width=line)
+        pen.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=MARK_RGB, width=line)
 
 
 def _place_label(

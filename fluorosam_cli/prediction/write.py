@@ -59,12 +59,10 @@ def write_masks(folder: Path, segmented: Segmented) -> Prediction:
                 area_px=int(answer.mask.sum()),
             )
         )
-        absent = presence is not None and presence < PRESENT
-        label = (prompt.text or "") + (" (not in this image)" if absent else "")
         layers.append(
             Layer(
                 answer.mask,
-                label,
+                _label(prompt.text, presence, answer.mask),
                 points_xy=prompt.points_xy,
                 point_labels=prompt.point_labels,
                 box_xyxy=prompt.box_xyxy,
@@ -81,6 +79,14 @@ def write_masks(folder: Path, segmented: Segmented) -> Prediction:
         prompts=segmented.prompts,
         masks=masks,
     )
+
+
+def _label(text: str | None, presence: float | None, mask: np.ndarray) -> str:
+    """The phrase, and what the picture alone would not say about it."""
+    if text is None:
+        return ""
+    absent = presence is not None and presence < PRESENT
+    return text + (" (not in this image)" if absent else "" if mask.any() else " (empty mask)")
 
 
 def mask_names(prompts: Sequence[Prompt], structures: Sequence[str | None]) -> list[str]:

@@ -196,7 +196,7 @@ def _kept(
 
 
 def objection(name: str, text: str) -> str | None:
-    """Why `text` must not stand for `name`, or None: its form, its side, its number, or another structure's phrase."""
+    """Why `text` must not stand for `name`, or None: its form, side or number, or another structure's phrase."""
     if not MIN_LENGTH <= len(text) <= MAX_LENGTH:
         return f"{len(text)} characters, {MIN_LENGTH} to {MAX_LENGTH} allowed"
     if not PLAIN.fullmatch(text):
@@ -204,7 +204,26 @@ def objection(name: str, text: str) -> str | None:
     other = resolve(text)
     if other is not None:
         return None if other == name else f"names {other}"
-    return _side_objection(name, text) or _level_objection(name, text)
+    return _side_objection(name, text) or _level_objection(name, text) or _foreign_objection(name, text)
+
+
+def _foreign_objection(name: str, text: str) -> str | None:
+    """Whether the text contains another structure's phrase that no phrase of its own contains ("left liver")."""
+    words = normalised(text).split()
+    own = [f" {normalised(phrase.text)} " for phrase in lexicon()[name]]
+    for start in range(len(words)):
+        for end in range(start + 1, len(words) + 1):
+            part = " ".join(words[start:end])
+            other = resolve(part)
+            if other not in (None, name, *_relatives(name)) and not any(f" {part} " in phrase for phrase in own):
+                return f"contains {part!r}, which names {other}"
+    return None
+
+
+def _relatives(name: str) -> set[str]:
+    """The groups a name is in, its members and their other groups: their words may stand in its phrases."""
+    members = set(groups().get(name, ()))
+    return members | {group for group, inside in groups().items() if {name, *members} & set(inside)}
 
 
 def _side_objection(name: str, text: str) -> str | None:

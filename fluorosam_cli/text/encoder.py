@@ -217,8 +217,14 @@ def _clip_model(open_clip: Any, name: str, arch: str, pretrained: str) -> Any:
         )
     try:
         model = open_clip.create_model(arch, pretrained=pretrained, require_pretrained=True).eval()
-    except (OSError, RuntimeError, ValueError) as error:  # no network, file cut short, weights of another architecture
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        AssertionError,
+    ) as error:  # no network, cut short, another arch
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         hint = (
             f"check that the file holds {arch} weights"
             if is_file

@@ -1,0 +1,199 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from fluorosam_cli.artefacts import read_header
+from fluorosam_cli.contracts import Prediction, Prompt
+from fluorosam_cli.prediction.overlay import Layer, draw
+from fluorosam_cli.prediction.write import mask_names
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 97), dtype=np.uint8)
+    Image.fromarray(pixels).save("img.png")
+
+
+def test_the_users_line(fluoro, tiny_checkpoint, tmp_path):
+    line = ("predict", "img.png", "left femur", "--point", "12,30", "--model", tiny_checkpoint)
+    code, out, err = fluoro(*line)
+    assert code == 0, err
+    assert out.strip() == "predictions/img-001"
+    header = read_header(tmp_path / "predictions/img-001/prediction.json", Prediction)
+    assert header.prompts == [Prompt(text="left femur", points_xy=[(12, 30)], point_labels=[1], box_xyxy=None)]
+    assert (header.width, header.height) == (97, 61)
+    (mask,) = header.masks
+    assert (mask.structure, mask.mask) == ("femur_left", "femur_left.png")
+    pixels = np.asarray(Image.open(tmp_path / "predictions/img-001" / mask.mask))
+    assert pixels.shape == (61, 97)
+    assert set(np.unique(pixels)) <= {0, 255}
+    decoded = coco.decode({"size": list(mask.rle.size), "counts": mask.rle.counts.encode()})
+    np.testing.assert_array_equal(decoded == 1, pixels == 255)
+    assert mask.area_px == (pixels == 255).sum()
+    assert Image.open(tmp_path / "predictions/img-001/overlay.png").mode == "RGB"
+    code, out, err = fluoro(*line, "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["output"] == "predictions/img-002"
+    again = Prediction.model_validate(json.loads((tmp_path / "predictions/img-002/prediction.json").read_text()))
+    assert again == header
+    assert answer["predictions"] == [json.loads(header.model_dump_json())]
+
+
+def test_points_and_box_go_with_every_phrase(fluoro, tiny_checkpoint, tmp_path):
+    code, _, err = fluoro(
+        "predict", "img.png", "heart", "liver", "heart", "--point", "5,6", "--point", "7.5,8,0", "--box", "1,2,30,40",
+        "--model", tiny_checkpoint, "-o", "out",
+    )  # fmt: skip
+    assert code == 0, err
+    header = read_header(tmp_path / "out/prediction.json", Prediction)
+    assert [p.text for p in header.prompts] == ["heart", "liver", "heart"]
+    assert all(p.points_xy == [(5, 6), (7.5, 8)] and p.point_labels == [1, 0] for p in header.prompts)
+    assert all(p.box_xyxy == (1, 2, 30, 40) for p in header.prompts)
+    assert [m.mask for m in header.masks] == ["heart.png", "liver.png", "heart-2.png"]
+    assert header.masks[0].rle == header.masks[2].rle
+    assert all(m.presence is not None for m in header.masks)
+
+
+def test_points_alone(fluoro, tiny_checkpoint, tmp_path):
+    code, _, err = fluoro("predict", "img.png", "--point", "5,6", "--model", tiny_checkpoint, "-o", "out")
+    assert code == 0, err
+    (mask,) = read_header(tmp_path / "out/prediction.json", Prediction).masks
+    assert (mask.structure, mask.mask, mask.presence) == (None, "points.png", None)
+
+
+def test_unknown_words_are_warned_about_and_still_segmented(fluoro, tiny_checkpoint, tmp_path):
+    code, _, err = fluoro("predict", "img.png", "left fermur", "--model", tiny_checkpoint, "-o", "out")
+    assert code == 0, err
+    assert 'warning: "left fermur"' in err
+    assert "femur_left" in err
+    (mask,) = read_header(tmp_path / "out/prediction.json", Prediction).masks
+    assert (mask.structure, mask.mask) == (None, "left_fermur.png")
+
+
+def test_absence_is_said(fluoro, tiny_checkpoint, tmp_path):
+    """Whatever the random weights answer, stderr says what prediction.json says."""
+    code, _, err = fluoro("predict", "img.png", "heart", "liver", "spine", "--model", tiny_checkpoint, "-o", "out")
+    assert code == 0, err
+    header = read_header(tmp_path / "out/prediction.json", Prediction)
+    for mask in header.masks:
+        text = header.prompts[mask.prompt].text
+        said = f'"{text}": not in this image (presence {mask.presence:.2f})' in err
+        assert said == (mask.presence < 0.5)
+
+
+def test_a_folder_gives_a_folder_each(fluoro, tiny_checkpoint, tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png", "b.jpg"):
+        Image.open("img.png").save(tmp_path / "images" / name)
+    (tmp_path / "images/bad.png").write_text("not an image")
+    (tmp_path / "images/readme.txt").write_text("passed over")
+    code, out, err = fluoro("predict", "images", "heart", "--model", tiny_checkpoint)
+    assert code == 1
+    assert "bad.png: not a readable" in err
+    folder = tmp_path / "predictions/images-001"
+    assert out.strip() == "predictions/images-001"
+    assert sorted(p.parent.name for p in folder.glob("*/prediction.json")) == ["a", "b.jpg", "b.png"]
+    code, out, err = fluoro("predict", "images/*.png", "heart", "--model", tiny_checkpoint, "-o", "some")
+    assert code == 1
+    assert (tmp_path / "some/a/prediction.json").read_bytes() == (folder / "a/prediction.json").read_bytes()
+    (tmp_path / "images/bad.png").unlink()
+    (tmp_path / "some/b/prediction.json").unlink()
+    code, out, err = fluoro("predict", "images", "heart", "--model", tiny_checkpoint, "-o", "some", "--resume")
+    assert code == 1
+    assert "image = 'images/*.png', now 'images'" in err
+
+
+def test_dry_run_writes_nothing(fluoro, tiny_checkpoint, tmp_path):
+    code, out, err = fluoro("predict", "img.png", "heart", "liver", "--model", tiny_checkpoint, "--dry-run", "--json")
+    assert code == 0, err
+    assert {"dry_run": True, "images": 1, "prompts": 2}.items() <= json.loads(out).items()
+    assert [p.name for p in tmp_path.iterdir()] == ["img.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
+        (["img.png"], 2, "nothing to segment is named"),
+        (["img.png", " "], 2, "a phrase is empty"),
+        (["img.png", "--point", "12"], 2, "--point 12: not of the form"),
+        (["img.png", "--point", "1,nan"], 2, "--point 1,nan: not of the form"),
+        (["img.png", "--point", "1,2,3"], 2, "third number"),
+        (["img.png", "--box", "1,2,3"], 2, "--box 1,2,3: not of the form"),
+        (["img.png", "heart", "--resume"], 2, "--resume without -o"),
+        (["img.png", "heart", "--threshold", "2"], 2, "threshold 2"),
+        (["img.png", "heart", "--device", "tpu"], 2, "--device tpu"),
+        (["img.png", "heart", "--point", "900,10"], 1, "point 900,10: outside the image of 97x61"),
+        (["img.png", "--box", "5,5,500,9"], 1, "box 5,5,500,9: outside the image of 97x61"),
+        (["none.png", "heart"], 1, "none.png: no such image"),
+        (["text.png", "heart"], 1, "text.png: not a readable PNG"),
+        (["scan.dcm", "heart"], 1, "scan.dcm: DICOM"),
+    ],
+)
+def test_what_cannot_be_done_leaves_nothing(fluoro, tiny_checkpoint, tmp_path, words, code, problem):
+    (tmp_path / "text.png").write_text("a text")
+    (tmp_path / "scan.dcm").write_text("a text")
+    found, out, err = fluoro("predict", *words, "--model", tiny_checkpoint)
+    assert (found, out) == (code, ""), err
+    assert problem in err
+    assert "hint: " in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_checkpoints_that_do_not_fit(fluoro, tiny_checkpoint, tmp_path):
+    def complaint(*options):
+        code, out, err = fluoro("predict", "img.png", "heart", *options)
+        assert (code, out) == (1, ""), err
+        assert "Traceback" not in err
+        assert not (tmp_path / "predictions").exists()
+        return err
+
+    assert "no built-in checkpoint is shipped with this version" in complaint()
+    assert "no such checkpoint" in complaint("--model", "nowhere")
+    assert "holds no checkpoint.json" in complaint("--model", ".")
+    shutil.copytree(tiny_checkpoint, "newer")
+    header = json.loads((tmp_path / "newer/checkpoint.json").read_text())
+    (tmp_path / "newer/checkpoint.json").write_text(json.dumps({**header, "format": "fluoro.checkpoint/9"}))
+    assert "format is 'fluoro.checkpoint/9'" in complaint("--model", "newer")
+    other = {**header, "text_encoder": {**header["text_encoder"], "revision": "another"}}
+    (tmp_path / "newer/checkpoint.json").write_text(json.dumps(other))
+    assert "the checkpoint needs another" in complaint("--model", "newer")
+    shutil.copytree(tiny_checkpoint, "damaged")
+    with open(tmp_path / "damaged" / header["weights"], "r+b") as weights:
+        weights.seek(-4, 2)
+        weights.write(b"\xff\xff\xff\xff")
+    assert "its sha256 differs" in complaint("--model", "damaged")
+
+
+def test_mask_names():
+    def prompt(text, box=None):
+        return Prompt(text=text, points_xy=[], point_labels=[], box_xyxy=box)
+
+    prompts = [prompt("Left femur"), prompt("ÄÖ / ..\\x"), prompt(None, (0, 0, 1, 1)), prompt("overlay"), prompt("?!")]
+    names = mask_names(prompts, ["femur_left", None, None, None, None])
+    assert names == ["femur_left.png", "äö_x.png", "box.png", "mask-overlay.png", "points.png"]
+    assert mask_names([prompt("heart")] * 3, ["heart"] * 3) == ["heart.png", "heart-2.png", "heart-3.png"]
+
+
+def test_overlay_marks_the_mask_and_nothing_else():
+    image = np.full((60, 100), 1000, np.uint16)
+    mask = np.zeros((60, 100), bool)
+    mask[20:40, 10:50] = True
+    drawn = draw(image, [Layer(mask, colour=(255, 0, 0))])
+    scale = drawn.shape[1] / 100
+    coloured = (drawn.max(axis=2) != drawn.min(axis=2))[:: int(scale), :: int(scale)]
+    rows, columns = np.nonzero(drawn.max(axis=2) != drawn.min(axis=2))
+    np.testing.assert_allclose(
+        [rows.min() / scale, (rows.max() + 1) / scale, columns.min() / scale, (columns.max() + 1) / scale],
+        [20, 40, 10, 50],
+        atol=0.3,
+    )
+    assert coloured.any()
+    for size in ((16, 16), (30, 3000)):  # the smallest, and one with no room for a name
+        assert draw(np.zeros(size), [Layer(np.ones(size, bool), "a long name for a small picture")]).dtype == np.uint8

@@ -1,0 +1,426 @@
+"""The projector against what can be worked out by hand, and against a plain NumPy walk of the same rays."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.carm import CArm, project_points
+from fluorosam_cli.render.projector import Projector, device_named
+
+AIR, SOFT, BONE = -1000, 0, 1000  # HU of the tests' own materials
+HU_OFFSET = 1024
+ONE = [("a", (1,))]
+
+
+def table() -> np.ndarray:
+    """Four materials; water at 1 g/cm3 in the third around 0 HU, bone at 2 g/cm3 in the fourth around 1000."""
+    densities = np.zeros((4096, 4), np.float32)
+    densities[HU_OFFSET - 500 : HU_OFFSET + 500, 2] = 1.0
+    densities[HU_OFFSET + 500 :, 3] = 2.0
+    return densities
+
+
+def centred(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
+    """`world_from_voxel` of an axis-aligned grid whose middle is the world's origin."""
+    matrix = np.diag([*spacing_xyz, 1.0])
+    matrix[:3, 3] = -(np.array(shape_zyx[::-1]) - 1) / 2 * spacing_xyz
+    return matrix
+
+
+def carm(primary: float = 180, secondary: float = 0, size: int = 32, spacing: float = 2.0) -> CArm:
+    return CArm(1000, 700, primary, secondary, size, size, spacing)
+
+
+def project(projector: Projector, view: CArm, travel: bool = True):
+    size = view.detector_width_px, view.detector_height_px
+    return projector.project(view.intrinsic, view.camera_from_world, *size, travel=travel)
+
+
+def rays(view: CArm) -> tuple[np.ndarray, np.ndarray]:
+    """Source (3,) and unit directions (H, W, 3) in the world, worked out without the projector."""
+    y, x = np.mgrid[0 : view.detector_height_px, 0 : view.detector_width_px].astype(float)
+    pixels = np.stack([x, y, np.ones_like(x)], axis=-1)
+    directions = pixels @ np.linalg.inv(view.intrinsic).T @ view.camera_from_world[:3, :3]
+    return view.source_lps_mm, directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+
+
+def box_chords(view: CArm, half_mm: np.ndarray) -> np.ndarray:
+    """Lengths of the rays within a box around the origin, (H, W)."""
+    source, directions = rays(view)
+    with np.errstate(divide="ignore"):
+        near_far = np.stack([(-half_mm - source) / directions, (half_mm - source) / directions])
+    return np.maximum(near_far.max(axis=0).min(axis=-1) - near_far.min(axis=0).max(axis=-1), 0)
+
+
+def siddon_reference(volume_hu, labels, world_from_voxel, view: CArm):
+    """Mass (M, H, W) and path by label (256, H, W): sorted crossings of all grid planes, in double precision."""
+    source, directions = rays(view)
+    voxel_from_world = np.linalg.inv(world_from_voxel)
+    origin = voxel_from_world[:3, :3] @ source + voxel_from_world[:3, 3] + 0.5
+    shape = np.array(volume_hu.shape[::-1])
+    densities = table().astype(float)
+    mass = np.zeros((densities.shape[1], *directions.shape[:2]))
+    path = np.zeros((256, *directions.shape[:2]))
+    for row, column in np.ndindex(*directions.shape[:2]):
+        step = voxel_from_world[:3, :3] @ directions[row, column]
+        crossings = np.concatenate([(np.arange(n + 1) - o) / d for n, o, d in zip(shape, origin, step, strict=True)])
+        at = np.sort(crossings)
+        x, y, z = np.floor(origin + (at[1:] + at[:-1])[:, None] / 2 * step).astype(int).T
+        inside = (x >= 0) & (x < shape[0]) & (y >= 0) & (y < shape[1]) & (z >= 0) & (z < shape[2]) & (at[:-1] > 0)
+        x, y, z, length = x[inside], y[inside], z[inside], np.diff(at)[inside]
+        mass[:, row, column] = densities[volume_hu[z, y, x] + HU_OFFSET].T @ length / 10
+        np.add.at(path[:, row, column], labels[z, y, x], length)
+    return mass, path
+
+
+def slab(shape=(24, 20, 28), inside=(slice(4, 20), slice(5, 15), slice(3, 25))) -> tuple[np.ndarray, np.ndarray]:
+    """A box of water, 22 x 10 x 16 voxels (x, y, z), in air."""
+    hu, labels = np.full(shape, AIR, np.int16), np.zeros(shape, np.uint8)
+    hu[inside], labels[inside] = SOFT, 1
+    return hu, labels
+
+
+def random_body(shape=(17, 22, 19), labels: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    hu = rng.choice(np.array([AIR, SOFT, BONE], np.int16), shape)
+    return hu, rng.integers(0, labels + 1, shape).astype(np.uint8)
+
+
+# --- lengths and masses -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("primary", "secondary"), [(180, 0), (0, 0), (90, 0), (0, 90), (33, -21), (-140, 50)])
+def test_box_chords_are_exact_from_every_side(primary, secondary):
+    hu, labels = slab()
+    view = replace(carm(primary, secondary), isocenter_lps_mm=(1.0, 0.5, -0.7))
+    seen = project(Projector(hu, labels, centred(hu.shape), ONE, table()), view)
+    chords = box_chords(view, np.array([11.0, 5.0, 8.0]))
+    assert chords.max() > 9
+    assert np.allclose(seen.travel_mm[0], chords, atol=1e-3)
+    assert np.allclose(seen.mass_g_cm2[2], chords / 10, atol=1e-4)
+    assert not seen.mass_g_cm2[[0, 1, 3]].any()
+    assert not seen.mass_g_cm2[:, chords == 0].any()
+
+
+def test_sphere_chords():
+    radius, n = 20.0, 96
+    grid = (np.arange(n) - (n - 1) / 2) * 0.5
+    inside = grid[:, None, None] ** 2 + grid[None, :, None] ** 2 + grid[None, None, :] ** 2 < radius**2
+    hu = np.where(inside, BONE, AIR).astype(np.int16)
+    projector = Projector(hu, inside.astype(np.uint8), centred(hu.shape, (0.5, 0.5, 0.5)), ONE, table())
+    view = carm(25, 15, size=48, spacing=1.5)
+    source, directions = rays(view)
+    off_centre = np.linalg.norm(np.cross(source, directions), axis=-1)
+    chords = 2 * np.sqrt(np.maximum(radius**2 - off_centre**2, 0))
+    seen = project(projector, view)
+    well_inside = off_centre < 0.9 * radius
+    assert np.abs(seen.travel_mm[0] - chords)[well_inside].max() < 1.0
+    assert np.abs(seen.travel_mm[0] - chords)[well_inside].mean() < 0.3
+    assert np.abs(seen.mass_g_cm2[3] - 2 * chords / 10)[well_inside].mean() < 0.06
+    volume = seen.travel_mm[0].sum() * (view.pixel_spacing_mm * 700 / 1000) ** 2  # of nearly parallel rays
+    assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02)
+
+
+def test_a_small_sphere_is_magnified_by_source_to_detector_over_source_to_object():
+    radius, n = 6.0, 56
+    grid = (np.arange(n) - (n - 1) / 2) * 0.25
+    inside = grid[:, None, None] ** 2 + grid[None, :, None] ** 2 + grid[None, None, :] ** 2 < radius**2
+    hu = np.full(inside.shape, AIR, np.int16)
+    affine = centred(inside.shape, (0.25, 0.25, 0.25))
+    projector = Projector(hu, inside.astype(np.uint8), affine, ONE, table(), min_path_mm=0.1)
+    for to_isocenter in (500, 800):
+        view = replace(carm(size=96, spacing=0.4), source_to_isocenter_mm=to_isocenter)
+        area = project(projector, view).mask(0).sum() * view.pixel_spacing_mm**2
+        assert np.sqrt(area / np.pi) / radius == pytest.approx(1000 / to_isocenter, rel=0.01)
+
+
+def test_a_uniform_slab_attenuates_by_beer_and_lambert():
+    hu, labels = slab((10, 40, 40), (slice(None), slice(None), slice(None)))
+    seen = project(Projector(hu, labels, centred(hu.shape, (4, 1, 4)), ONE, table()), carm(size=15))
+    _, directions = rays(carm(size=15))
+    obliquity = 1 / directions[..., 1]  # the beam of an AP view runs along y
+    attenuation = 0.2 * seen.mass_g_cm2[2]
+    assert np.allclose(np.exp(-attenuation), np.exp(-0.2 * 1.0 * 4.0 * obliquity), rtol=1e-5)
+
+
+@pytest.mark.parametrize("view", [carm(17, 33, 20, 1.5), carm(-95, -10, 20, 1.5), carm(178, 1, 20, 1.5)])
+def test_every_material_and_label_agrees_with_a_double_precision_walk(view):
+    hu, labels = random_body()
+    affine = centred(hu.shape, (0.9, 1.3, 1.1))
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    view = replace(view, isocenter_lps_mm=(0.31, -0.12, 0.23))  # no ray along a face, where either side would do
+    seen = project(Projector(hu, labels, affine, outputs, table()), view)
+    mass, path = siddon_reference(hu, labels, affine, view)
+    assert np.allclose(seen.mass_g_cm2, mass, atol=2e-4)
+    assert np.allclose(seen.travel_mm, path[1:6], atol=2e-3)
+    assert abs(seen.mass_g_cm2.sum() / mass.sum() - 1) < 1e-5
+
+
+def test_rays_start_at_the_source_even_inside_the_body():
+    hu, labels = slab((8, 40, 8), (slice(None), slice(None), slice(None)))
+    view = replace(carm(size=1), source_to_isocenter_mm=5)  # 15 of the 40 mm lie behind the source
+    seen = project(Projector(hu, labels, centred(hu.shape), ONE, table()), view)
+    assert seen.travel_mm[0, 0, 0] == pytest.approx(25)
+
+
+# --- grids ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_object_on_a_finer_grid_gives_the_same_picture():
+    hu, labels = random_body((6, 7, 8))
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    view = carm(28, -17, 24, 1.5)
+    coarse = project(Projector(hu, labels, centred(hu.shape, (2, 2, 2)), outputs, table()), view)
+    fine_hu, fine_labels = (a.repeat(2, axis=0).repeat(4, axis=2) for a in (hu, labels))
+    fine = project(Projector(fine_hu, fine_labels, centred(fine_hu.shape, (0.5, 2, 1)), outputs, table()), view)
+    assert np.allclose(coarse.mass_g_cm2, fine.mass_g_cm2, atol=1e-4)
+    assert np.allclose(coarse.travel_mm, fine.travel_mm, atol=1e-3)
+
+
+def test_storage_order_does_not_matter():
+    """The same voxels with x flipped and y and z exchanged in memory, and an affine that says so."""
+    hu, labels = random_body((9, 8, 7))
+    affine = centred(hu.shape, (1.0, 1.4, 1.9))
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    turned_hu, turned_labels = (np.ascontiguousarray(a.transpose(1, 0, 2)[:, :, ::-1]) for a in (hu, labels))
+    old_from_new = np.array([[-1, 0, 0, 6], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], float)
+    view = carm(28, -17, 24, 1.0)
+    one = project(Projector(hu, labels, affine, outputs, table()), view)
+    other = project(Projector(turned_hu, turned_labels, affine @ old_from_new, outputs, table()), view)
+    assert np.allclose(one.mass_g_cm2, other.mass_g_cm2, atol=1e-4)
+    assert np.allclose(one.travel_mm, other.travel_mm, atol=1e-3)
+
+
+def test_an_oblique_scan_seen_by_a_turned_camera_gives_the_same_picture():
+    hu, labels = random_body()
+    affine = centred(hu.shape, (0.9, 1.3, 1.1))
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    a, b = 0.4, -0.9
+    turn = np.eye(4)
+    turn[:3, :3] = [[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]
+    turn[:3, :3] = turn[:3, :3] @ [[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]]
+    turn[:3, 3] = 40, -300, 1200
+    view = carm(31, 12, 24, 1.5)
+    straight = project(Projector(hu, labels, affine, outputs, table()), view)
+    turned = Projector(hu, labels, turn @ affine, outputs, table()).project(
+        view.intrinsic, view.camera_from_world @ np.linalg.inv(turn), 24, 24, travel=True
+    )
+    assert np.allclose(straight.mass_g_cm2, turned.mass_g_cm2, atol=2e-4)
+    assert np.allclose(straight.travel_mm, turned.travel_mm, atol=2e-3)
+
+
+@pytest.mark.parametrize(("primary", "secondary"), [(0, 0), (180, 0), (90, 0), (-90, 0), (0, 90), (0, -90)])
+def test_a_ray_along_faces_and_edges_of_voxels(primary, secondary):
+    """The central ray runs exactly along an edge that four columns of voxels share, or along the box's own edge."""
+    hu, labels = slab((16, 16, 16), (slice(None), slice(None), slice(None)))
+    projector = Projector(hu, labels, centred(hu.shape), ONE, table())
+    view = carm(primary, secondary, size=3)
+    middle = project(projector, view)
+    assert middle.travel_mm[0, 1, 1] == pytest.approx(16, abs=1e-3)
+    assert np.isfinite(middle.mass_g_cm2).all()
+    for shift in ((8, 8, 8), (-8, -8, -8)):
+        edge = project(projector, replace(view, isocenter_lps_mm=shift))
+        chord = edge.travel_mm[0, 1, 1]
+        assert chord == pytest.approx(0, abs=1e-3) or chord == pytest.approx(16, abs=1e-3)
+
+
+def test_a_ray_along_the_face_between_two_materials_takes_one_of_them():
+    hu = np.full((8, 8, 8), SOFT, np.int16)
+    hu[:, :, 4:] = BONE
+    labels = (hu == BONE).astype(np.uint8)
+    seen = project(Projector(hu, labels, centred(hu.shape), ONE, table()), carm(size=3)).mass_g_cm2[:, 1, 1]
+    assert np.allclose(seen, [0, 0, 0.8, 0], atol=1e-4) or np.allclose(seen, [0, 0, 0, 1.6], atol=1e-4)
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def test_masks_are_where_the_path_is_long_enough():
+    hu, labels = random_body((30, 30, 30), labels=20, seed=3)
+    outputs = [(f"label {i}", (i,)) for i in range(1, 21)] + [
+        ("many", tuple(range(1, 15))),
+        ("all", tuple(range(1, 21))),
+    ]
+    seen = project(Projector(hu, labels, centred(hu.shape), outputs, table(), min_path_mm=2.5), carm(10, 5, 40))
+    masks = np.stack([seen.mask(i) for i in range(len(outputs))])
+    assert np.array_equal(masks, seen.travel_mm >= np.float32(2.5))
+    assert 0.01 < masks[0].mean() < 0.1 < masks[20].mean() < 0.9
+    assert seen.outputs == tuple(name for name, _ in outputs)
+
+
+def test_groups_sum_their_paths_before_the_threshold():
+    """Two layers of 0.6 mm: neither is thick enough alone, both together are."""
+    hu, labels = slab((10, 10, 10), (slice(None), slice(4, 6), slice(None)))
+    labels[:, 5] *= 2
+    outputs = [("one", (1,)), ("two", (2,)), ("both", (1, 2)), ("both and a stranger", (1, 2, 9))]
+    seen = project(
+        Projector(hu, labels, centred(hu.shape, (1, 0.6, 1)), outputs, table(), min_path_mm=1.0), carm(size=7)
+    )
+    middle = [seen.mask(i)[3, 3] for i in range(4)]
+    assert middle == [False, False, True, True]
+    assert seen.seen() == [2, 3]
+
+
+def test_more_outputs_than_128_and_ids_beyond_a_byte():
+    count = 200
+    labels = np.zeros((4, 4, count), np.uint16)
+    ids = np.random.default_rng(0).permutation(60_000)[:count] + 1
+    labels[:, :] = ids
+    hu = np.full(labels.shape, AIR, np.int16)
+    outputs = [(f"s{i}", (int(ids[i]),)) for i in range(count)] + [("evens", tuple(int(i) for i in ids[::2]))]
+    view = replace(carm(size=count, spacing=1000 / 700), detector_height_px=1)
+    seen = project(Projector(hu, labels, centred(hu.shape), outputs, table()), view)
+    assert seen.bits.shape == (1, count, 7)
+    for i in range(1, count - 1):  # each pixel looks at its own column of voxels, seen from straight above
+        assert seen.travel_mm[i, 0, i] > 1
+    travel_of_evens = seen.travel_mm[:count:2].sum(axis=0)
+    assert np.allclose(seen.travel_mm[count], travel_of_evens, atol=1e-4)
+    masks = np.stack([seen.mask(i) for i in range(count + 1)])
+    assert np.array_equal(masks, seen.travel_mm >= np.float32(1.0))
+
+
+def test_left_front_and_head_are_where_they_belong():
+    """Three marks of one body: on its left, near its chest, near its head."""
+    hu, labels = np.full((40, 40, 40), AIR, np.int16), np.zeros((40, 40, 40), np.uint8)
+    labels[16:24, 16:24, 30:36] = 1  # +x
+    labels[16:24, 4:10, 16:24] = 2  # -y
+    labels[30:36, 16:24, 16:24] = 3  # +z
+    projector = Projector(hu, labels, centred(hu.shape), [("left", (1,)), ("front", (2,)), ("head", (3,))], table())
+
+    def centroids(view: CArm) -> np.ndarray:
+        seen = project(projector, view)
+        assert np.linalg.det(view.camera_from_world[:3, :3]) == pytest.approx(1)
+        return np.array([np.argwhere(seen.mask(i)).mean(axis=0)[::-1] for i in range(3)]) - 31.5
+
+    for view in (carm(180, 0, 64, 1.0), replace(carm(0, 0, 64, 1.0), seen_from="detector")):  # AP, PA
+        left, _, head = centroids(view)
+        assert left[0] > 10
+        assert abs(left[1]) < 1
+        assert head[1] < -10
+        assert abs(head[0]) < 1
+    _, front, head = centroids(replace(carm(90, 0, 64, 1.0), seen_from="detector"))  # left lateral
+    assert front[0] < -10
+    assert abs(front[1]) < 1
+    assert head[1] < -10
+    assert abs(head[0]) < 1
+
+
+@pytest.mark.parametrize("seen_from", ["source", "detector"])
+@pytest.mark.parametrize(("primary", "secondary"), [(180, 0), (0, 0), (90, 0), (-37, 24), (140, -33)])
+def test_a_point_lands_where_the_matrices_say(primary, secondary, seen_from):
+    labels = np.zeros((40, 50, 60), np.uint8)
+    labels[8:11, 37:40, 11:14] = 1
+    affine = centred(labels.shape, (1.0, 1.2, 0.8))
+    view = replace(carm(primary, secondary, 256, 0.4), seen_from=seen_from, isocenter_lps_mm=(3, -4, 5))
+    projector = Projector(np.full(labels.shape, AIR, np.int16), labels, affine, ONE, table(), min_path_mm=0.01)
+    seen = project(projector, view).travel_mm[0]
+    y, x = np.mgrid[0:256, 0:256]
+    centroid = np.array([(seen * x).sum(), (seen * y).sum()]) / seen.sum()
+    expected = project_points(view.intrinsic, view.camera_from_world, (affine @ [12, 38, 9, 1])[None, :3])[0]
+    assert np.linalg.norm(centroid - expected) < 0.3
+
+
+# --- the machinery ----------------------------------------------------------------------------------------------------
+
+
+def test_bytes_do_not_depend_on_the_number_of_threads():
+    hu, labels = random_body((30, 30, 30))
+    view = carm(28, -17, 77, 0.7)
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    first, *others = [
+        project(Projector(hu, labels, centred(hu.shape), outputs, table(), threads=threads), view)
+        for threads in (1, 2, 7)
+    ]
+    for other in others:
+        assert first.mass_g_cm2.tobytes() == other.mass_g_cm2.tobytes()
+        assert first.bits.tobytes() == other.bits.tobytes()
+
+
+def test_the_image_alone_is_the_same_image():
+    hu, labels = random_body()
+    view = carm(28, -17)
+    with_masks = project(Projector(hu, labels, centred(hu.shape), ONE, table()), view)
+    alone = project(Projector(hu, None, centred(hu.shape), [], table()), view, travel=False)
+    assert np.allclose(with_masks.mass_g_cm2, alone.mass_g_cm2, atol=1e-5)
+    assert not alone.bits.any()
+    assert alone.seen() == []
+
+
+def test_trimming_to_occupied_bricks_loses_nothing():
+    """Small bodies far apart in much air, each in its own brick, one of them without any mass."""
+    hu, labels = np.full((50, 61, 70), AIR, np.int16), np.zeros((50, 61, 70), np.uint8)
+    rng = np.random.default_rng(5)
+    for label in range(1, 6):
+        z, y, x = (int(rng.integers(0, n - 3)) for n in hu.shape)
+        labels[z : z + 3, y : y + 3, x : x + 3] = label
+        hu[z : z + 3, y : y + 3, x : x + 3] = AIR if label == 3 else BONE
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    view = replace(carm(20, 10, 24, 6.0), isocenter_lps_mm=(0.3, 0.1, 0.2))
+    seen = project(Projector(hu, labels, centred(hu.shape), outputs, table()), view)
+    mass, path = siddon_reference(hu, labels, centred(hu.shape), view)
+    assert (path[1:6].max(axis=(1, 2)) > 0).any()
+    assert np.allclose(seen.mass_g_cm2, mass, atol=2e-4)
+    assert np.allclose(seen.travel_mm, path[1:6], atol=2e-3)
+
+
+def test_nothing_in_the_scan_gives_nothing():
+    hu = np.full((9, 9, 9), AIR, np.int16)
+    seen = project(Projector(hu, np.zeros(hu.shape, np.uint8), centred(hu.shape), ONE, table()), carm())
+    assert not seen.mass_g_cm2.any()
+    assert not seen.bits.any()
+
+
+def test_hu_beyond_the_table_count_as_its_ends():
+    hu, labels = slab()
+    hu[hu == SOFT] = 30_000
+    hu[hu == AIR] = -30_000
+    seen = project(Projector(hu, labels, centred(hu.shape), ONE, table()), carm())
+    assert seen.mass_g_cm2[3].max() == pytest.approx(2 * 1.0, rel=0.01)
+    assert not seen.mass_g_cm2[:3].any()
+
+
+def test_input_that_does_not_fit_is_refused():
+    hu, labels = slab()
+    affine = centred(hu.shape)
+    with pytest.raises(FluoroError, match="labels have shape"):
+        Projector(hu, labels[1:], affine, ONE, table())
+    with pytest.raises(FluoroError, match="label ids 1 to 300 do not fit uint8"):
+        Projector(hu, labels, affine, [("a", (1, 300))], table())
+    with pytest.raises(FluoroError, match="int16 HU are needed"):
+        Projector(hu.astype(np.float32), labels, affine, ONE, table())
+    with pytest.raises(FluoroError, match="tpu: not a device"):
+        device_named("tpu")
+
+
+def test_kernels_compile_for_gpus_without_one(tmp_path):
+    import warp as wp
+    from fluorosam_cli.kernels import siddon
+
+    device_named("cpu")
+    kernel = siddon.projection_kernel(4, 32, wp.uint8)
+    files = wp.compile_aot_module(kernel.module, arch=[80, 90], module_dir=tmp_path, use_ptx=False)
+    cubins = sorted(file.name for file in tmp_path.rglob("*.cubin"))
+    assert len(files) == len(cubins) == 2
+    assert ["sm80" in cubins[0], "sm90" in cubins[1]] == [True, True]
+    assert all(file.stat().st_size > 5_000 for file in tmp_path.rglob("*.cubin"))
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    import warp as wp
+
+    device_named("cpu")
+    if not wp.is_cuda_available():
+        pytest.skip("no CUDA device")
+    hu, labels = random_body((40, 50, 60), seed=9)
+    outputs = [(str(label), (label,)) for label in range(1, 6)]
+    view = carm(28, -17, 96, 1.0)
+    cpu, gpu = (
+        project(Projector(hu, labels, centred(hu.shape), outputs, table(), device=device), view)
+        for device in ("cpu", device_named("cuda"))
+    )
+    assert np.allclose(cpu.mass_g_cm2, gpu.mass_g_cm2, atol=2e-4)
+    assert np.allclose(cpu.travel_mm, gpu.travel_mm, atol=2e-3)
+    assert (cpu.bits != gpu.bits).mean() < 1e-3

@@ -1,0 +1,391 @@
+"""The render stage on small bodies made here: what it writes, and that nothing but its inputs changes a byte."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fluorosam_cli.anatomy.structures import structure
+from fluorosam_cli.artefacts import read_header, read_lines, sha256_of, write_json
+from fluorosam_cli.contracts import Case, CaseStructure, Segmenter, View, Views
+from fluorosam_cli.ct.cases import Scan, write_case
+from fluorosam_cli.ct.volume import Volume, read_nifti, write_nifti
+from fluorosam_cli.geometry.carm import project_points
+from fluorosam_cli.render import physics
+from fluorosam_cli.render.masks import decode, mask_outputs, structure_masks
+from fluorosam_cli.render.projector import Projection
+
+SPACING_MM = 8.0
+ORIGIN_LPS_MM = (-124.0, -80.0, 1000.0)
+BLOCKS = {  # slices z, y, x of a box of 32 x 20 x 32 voxels: a chest with its left lung larger, and a marked heart
+    "lung_upper_lobe_left": (slice(16, 30), slice(4, 16), slice(18, 29)),
+    "lung_lower_lobe_left": (slice(2, 16), slice(4, 16), slice(18, 29)),
+    "lung_upper_lobe_right": (slice(16, 30), slice(4, 16), slice(4, 13)),
+    "lung_lower_lobe_right": (slice(2, 16), slice(4, 16), slice(4, 13)),
+    "heart": (slice(4, 12), slice(3, 8), slice(14, 20)),
+    "vertebrae_T8": (slice(14, 17), slice(14, 18), slice(14, 18)),
+    "vertebrae_T9": (slice(10, 13), slice(14, 18), slice(14, 18)),
+    "aorta": (slice(0, 20), slice(12, 14), slice(15, 17)),
+}
+HU = {"lung": -850, "soft": 40, "bone": 500, "air": -1000}
+
+
+def write_body(folder: Path, name: str, blocks: dict = BLOCKS) -> Path:
+    hu = np.full((32, 20, 32), -1000, np.int16)
+    hu[:, 2:18, 2:30] = 20
+    labels = np.zeros(hu.shape, np.uint8)
+    for structure_name, block in blocks.items():
+        known = structure(structure_name)
+        hu[block], labels[block] = HU[known.material], known.label_id
+    affine = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
+    affine[:3, 3] = ORIGIN_LPS_MM
+    case = folder / name
+    write_nifti(case / "ct.nii.gz", Volume(hu, affine))
+    write_nifti(case / "labels.nii.gz", Volume(labels, affine))
+    write_json(
+        case / "case.json",
+        Case(
+            name=name,
+            shape_zyx=(32, 20, 32),
+            spacing_zyx_mm=(SPACING_MM,) * 3,
+            world_from_voxel=affine.tolist(),
+            source_sha256="0" * 64,
+            ct_sha256=sha256_of(case / "ct.nii.gz"),
+            labels_sha256=sha256_of(case / "labels.nii.gz"),
+            segmenter=Segmenter(name="phantom", version="1", task="test"),
+            structures=[
+                CaseStructure(
+                    label_id=structure(name).label_id,
+                    name=name,
+                    snomed_ct=None,
+                    volume_ml=1.0,
+                    cut_by=["inferior"] if name == "aorta" else [],
+                )
+                for name in blocks
+            ],
+        ),
+    )
+    return case
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cases")
+    write_body(folder, "one")
+    write_body(folder, "two", {name: block for name, block in BLOCKS.items() if name != "heart"})
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file's bytes, but those of the one file that may differ."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def views_of(folder: Path) -> list[View]:
+    return list(read_lines(folder / "views.jsonl", View))
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_cases_become_images_with_masks(cases, tmp_path, fluoro):
+    out = tmp_path / "views"
+    code, printed, _ = fluoro("render", cases, "--views", 3, "-o", out, "--size", 64)
+    assert (code, printed) == (0, f"{out}\n")
+    header = read_header(out / "views.json", Views)
+    assert (header.count, header.width, header.height, header.polarity) == (6, 64, 64, "bone_bright")
+    assert [(case.name, case.views) for case in header.cases] == [("one", 3), ("two", 3)]
+    assert header.cases[0].case_sha256 == sha256_of(cases / "one" / "case.json")
+    assert header.projector.materials == list(physics.MATERIALS)
+    views = views_of(out)
+    assert [(view.case, view.index) for view in views] == [(case, i) for case in ("one", "two") for i in range(3)]
+    for view in views:
+        image = np.asarray(Image.open(out / view.image))
+        assert (image.dtype, image.shape) == (np.uint16, (64, 64))
+        assert np.ptp(image) > 10_000
+        assert len({mask.name for mask in view.structures}) == len(view.structures) > 0
+        for mask in view.structures:
+            pixels = decode(mask.rle)
+            y, x = np.nonzero(pixels)
+            assert pixels.shape == (64, 64)
+            assert mask.area_px == len(x) > 0
+            assert mask.box_xyxy == (x.min(), y.min(), x.max() + 1, y.max() + 1)
+            touches = bool(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).any())
+            assert ("detector" in mask.truncated) == touches
+            assert ("scan" in mask.truncated) == (mask.name == "aorta")
+    assert not any(mask.name == "heart" for view in views if view.case == "two" for mask in view.structures)
+
+
+def test_masks_lie_where_the_matrices_of_the_record_put_their_structures(cases, tmp_path, fluoro):
+    fluoro("render", cases / "one", "--views", 6, "-o", tmp_path / "views", "--size", 96, "--random-share", 0.5)
+    seen = 0
+    for view in views_of(tmp_path / "views"):
+        for mask in view.structures:
+            if mask.name in BLOCKS and not mask.truncated:
+                z, y, x = ((block.start + block.stop - 1) / 2 for block in BLOCKS[mask.name])
+                point = np.array(ORIGIN_LPS_MM) + np.array([x, y, z]) * SPACING_MM
+                at = project_points(np.array(view.intrinsic), np.array(view.camera_from_world), point[None])[0]
+                rows, columns = np.nonzero(decode(mask.rle))
+                size = np.ptp(np.concatenate([rows, columns]))
+                assert np.hypot(at[0] - columns.mean(), at[1] - rows.mean()) < 0.1 * size + 1
+                assert np.linalg.det(np.array(view.camera_from_world)[:3, :3]) == pytest.approx(1)
+                seen += 1
+    assert seen > 10
+
+
+def test_a_chest_hangs_as_if_facing_the_patient_and_its_bones_are_bright(cases, tmp_path, fluoro):
+    for name in ("chest_pa", "chest_ap"):
+        out = tmp_path / name
+        assert fluoro("render", cases / "one", "--views", 1, "--view", name, "-o", out, "--size", 96)[0] == 0
+        (view,) = views_of(out)
+        assert view.view == name
+        masks = {mask.name: decode(mask.rle) for mask in view.structures}
+        image = np.asarray(Image.open(out / view.image)).astype(float)
+
+        def x_of(mask):
+            return np.nonzero(mask)[1].mean()
+
+        assert x_of(masks["lung_left"]) > x_of(masks["heart"]) > x_of(masks["lung_right"])
+        assert masks["lung_left"].sum() > masks["lung_right"].sum()
+        upper, lower = (np.nonzero(masks[f"lung_{lobe}_lobe_left"])[0].mean() for lobe in ("upper", "lower"))
+        assert upper < lower
+        assert image[masks["vertebrae_T8"]].mean() > image[masks["lung_left"] & ~masks["heart"]].mean() + 10_000
+
+
+def test_groups_are_there_when_a_member_is(cases):
+    case = read_header(cases / "one" / "case.json", Case)
+    outputs = {output.name: output for output in mask_outputs(case)}
+    assert set(outputs["lung_left"].label_ids) == {10, 11}
+    assert set(outputs["lungs"].label_ids) == {10, 11, 12, 14}
+    assert outputs["spine"].kind == outputs["thoracic_spine"].kind == "group"
+    assert outputs["heart"].kind == "structure"
+    assert not {"ribs", "pelvis", "liver"} & outputs.keys()
+
+
+def test_a_group_that_is_also_a_structure_comes_once_with_all_its_labels(cases):
+    case = read_header(cases / "one" / "case.json", Case)
+
+    def with_structures(*names: str) -> list:
+        known = [
+            CaseStructure(label_id=structure(name).label_id, name=name, snomed_ct=None, volume_ml=1, cut_by=[])
+            for name in names
+        ]
+        return [
+            (output.name, output.kind, set(output.label_ids))
+            for output in mask_outputs(case.model_copy(update={"structures": known}))
+            if output.name.startswith("tibia")
+        ]
+
+    left, right, unsided = (structure(name).label_id for name in ("tibia_left", "tibia_right", "tibia"))
+    assert with_structures("tibia") == [("tibia", "structure", {unsided})]
+    assert with_structures("tibia_left", "tibia_right") == [
+        ("tibia_left", "structure", {left}),
+        ("tibia_right", "structure", {right}),
+        ("tibia", "group", {left, right}),
+    ]
+    assert with_structures("tibia_left", "tibia")[1] == ("tibia", "structure", {left, unsided})
+
+
+def test_run_length_codes_bring_back_every_mask(cases):
+    outputs = mask_outputs(read_header(cases / "one" / "case.json", Case))
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, (23, 31, 1), dtype=np.uint32)
+    bits[..., 0] &= ~np.uint32(1 << 2)  # nothing of number 2
+    projection = Projection(np.zeros((1, 23, 31), np.float32), bits, tuple(output.name for output in outputs))
+    masks = {mask.name: decode(mask.rle) for mask in structure_masks(projection, outputs)}
+    assert outputs[2].name not in masks
+    assert len(masks) == len(outputs) - 1
+    for i, output in enumerate(outputs):
+        if i != 2:
+            assert np.array_equal(masks[output.name], projection.mask(i))
+
+
+# --- nothing else changes a byte --------------------------------------------------------------------------------------
+
+
+def test_bytes_depend_on_neither_threads_nor_the_other_cases(cases, tmp_path, fluoro):
+    for name, path, threads in (("a", cases, 1), ("b", cases, 5), ("c", cases / "two", 2)):
+        words = ("--views", 3, "--size", 48, "--threads", threads, "-o", tmp_path / name)
+        assert fluoro("render", path, *words)[0] == 0
+    a, b, c = (contents(tmp_path / name) for name in "abc")
+    assert a == b
+    assert all(a[name] == data for name, data in c.items() if name.endswith(".png"))
+    assert a["views.jsonl"].endswith(c["views.jsonl"])
+
+
+def test_another_seed_gives_other_views(cases, tmp_path, fluoro):
+    for seed in (0, 1):
+        words = ("--views", 2, "--size", 48, "--seed", seed, "-o", tmp_path / str(seed))
+        assert fluoro("render", cases / "one", *words)[0] == 0
+    first, second = views_of(tmp_path / "0"), views_of(tmp_path / "1")
+    assert all(a.camera_from_world != b.camera_from_world for a, b in zip(first, second, strict=True))
+
+
+def test_killed_at_any_moment_and_resumed_it_gives_the_same_bytes(cases, tmp_path, fluoro):
+    words = ["render", str(cases), "--views", "12", "--size", "96"]
+    assert fluoro(*words, "-o", tmp_path / "unbroken")[0] == 0
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "fluorosam_cli", *words, "-o", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for lines in (1, 15):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+        part = out / "views.jsonl.part"
+        while process.poll() is None and not (part.is_file() and part.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it finished before it could be killed"
+        assert not (out / "views.json").exists()
+        command.append("--resume")
+    code, _, _ = fluoro(*words, "-o", out, "--resume", "--threads", 1)
+    assert code == 0
+    assert contents(out) == contents(tmp_path / "unbroken")
+    run = json.loads((out / "run.json").read_text())
+    assert run["skipped"] >= 15
+    assert run["done"] + run["skipped"] == 24
+    assert fluoro(*words, "-o", out, "--resume")[0] == 0, "resuming a finished folder is fine"
+    assert contents(out) == contents(tmp_path / "unbroken")
+
+
+# --- manners ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_users_line_writes_to_views_in_the_working_directory(cases, tmp_path, fluoro, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ct").symlink_to(cases)
+    assert fluoro("render", "ct/", "--views", 1, "--size", 32)[0] == 0
+    assert (tmp_path / "views" / "views.json").is_file()
+
+
+def test_dry_run_counts_and_writes_nothing(cases, tmp_path, fluoro):
+    code, printed, _ = fluoro("render", cases, "--views", 100, "-o", tmp_path / "views", "--dry-run", "--json")
+    assert code == 0
+    plan = json.loads(printed)
+    assert (plan["cases"], plan["views"]) == (2, 200)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_views_can_be_listed_and_chosen(cases, tmp_path, fluoro):
+    code, printed, _ = fluoro("render", "--list-views")
+    assert code == 0
+    names = [line.split("\t")[0] for line in printed.splitlines()]
+    assert {"chest_pa", "pelvis_ap", "knee_lateral_left", "random"} <= set(names)
+    chosen = ("--view", "chest_lao", "--view", "chest_pa")
+    assert fluoro("render", cases / "one", "--views", 8, "--size", 32, *chosen, "-o", tmp_path / "v")[0] == 0
+    assert {view.view for view in views_of(tmp_path / "v")} == {"chest_lao", "chest_pa"}
+    assert fluoro("render", cases / "one", "--views", 2, "--size", 32, "--view", "random", "-o", tmp_path / "r")[0] == 0
+    assert {view.view for view in views_of(tmp_path / "r")} == {"random"}
+
+
+def test_a_case_that_cannot_be_read_is_listed_and_the_others_rendered(tmp_path, fluoro):
+    broken = write_body(tmp_path / "cases", "broken")
+    write_body(tmp_path / "cases", "fine")
+    cut_short(broken)
+    code, _, errors = fluoro("render", tmp_path / "cases", "--views", 2, "--size", 32, "-o", tmp_path / "views")
+    assert code == 1
+    assert "failed: broken: " in errors
+    assert "Traceback" not in errors
+    assert [case.name for case in read_header(tmp_path / "views" / "views.json", Views).cases] == ["fine"]
+
+
+def no_cases(case: Path) -> None:
+    for file in case.iterdir():
+        file.unlink()
+
+
+def another_version(case: Path) -> None:
+    header = json.loads((case / "case.json").read_text())
+    (case / "case.json").write_text(json.dumps(header | {"format": "fluoro.case/99"}))
+
+
+def cut_short(case: Path) -> None:
+    whole = (case / "ct.nii.gz").read_bytes()
+    (case / "ct.nii.gz").write_bytes(whole[: len(whole) // 2])
+
+
+def other_shape(case: Path) -> None:
+    write_nifti(case / "labels.nii.gz", Volume(np.ones((4, 5, 6), np.uint8), np.eye(4)))
+
+
+def other_place(case: Path) -> None:
+    affine = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
+    write_nifti(case / "labels.nii.gz", Volume(np.ones((32, 20, 32), np.uint8), affine))
+
+
+def no_labels(case: Path) -> None:
+    (case / "labels.nii.gz").unlink()
+
+
+def escaping_name(case: Path) -> None:
+    header = json.loads((case / "case.json").read_text())
+    (case / "case.json").write_text(json.dumps(header | {"name": "../elsewhere"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "code", "problem"),
+    [
+        (no_cases, [], 1, "holds no case.json"),
+        (another_version, [], 1, "'fluoro.case/99'"),
+        (cut_short, [], 1, "not a readable NIfTI"),
+        (other_shape, [], 1, "shape is (4, 5, 6)"),
+        (other_place, [], 1, "affine differs from ct.nii.gz by 1000.00 mm"),
+        (no_labels, [], 1, "labels.nii.gz"),
+        (escaping_name, [], 1, "cannot name a folder"),
+        (None, ["--view", "chest_ab"], 2, "chest_ab: not a known view"),
+        (None, ["--view", "skull_pa"], 1, "for want of skull"),
+        (None, ["--views", "0"], 2, "--views"),
+        (None, ["--device", "tpu"], 1, "tpu: not a device"),
+    ],
+)
+def test_bad_input_is_one_line_with_a_hint(tmp_path, fluoro, spoil, words, code, problem):
+    case = write_body(tmp_path, "case")
+    if spoil:
+        spoil(case)
+    got, printed, errors = fluoro("render", case, "--size", 32, "-o", tmp_path / "views", "--views", 1, *words)
+    assert (got, printed) == (code, "")
+    error, hint = errors.splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert problem in error
+    assert hint.startswith("hint: ")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "views" / "views.json").exists()
+
+
+def test_cuda_that_is_not_there_is_said_so(cases, tmp_path, fluoro):
+    import warp as wp
+
+    wp.init()
+    if wp.is_cuda_available():
+        pytest.skip("there is a CUDA device")
+    code, _, errors = fluoro("render", cases, "-o", tmp_path / "views", "--device", "cuda")
+    assert code == 1
+    assert errors == (
+        "error: no CUDA device; --device cuda was requested\nhint: use --device cpu, or check nvidia-smi\n"
+    )
+    assert not (tmp_path / "views").exists()
+
+
+@pytest.mark.data
+def test_a_real_chest_shows_its_heart_on_the_patients_left(shared_data, tmp_path, fluoro):
+    ct, labels = (read_nifti(shared_data / "chest_ct" / name) for name in ("ct.nii.gz", "seg.nii.gz"))
+    coarser = ct.world_from_voxel @ np.diag([4.0, 4.0, 1.0, 1.0])
+    scan = Scan("chest", shared_data / "chest_ct" / "ct.nii.gz")
+    thinned = (Volume(np.ascontiguousarray(volume.array[:, ::4, ::4]), coarser) for volume in (ct, labels))
+    write_case(tmp_path, scan, *thinned, Segmenter(name="imported", version="1", task="test"))
+    words = ("--views", 1, "--view", "chest_pa", "--size", 128, "-o", tmp_path / "views")
+    assert fluoro("render", tmp_path / "chest", *words)[0] == 0
+    (view,) = views_of(tmp_path / "views")
+    masks = {mask.name: decode(mask.rle) for mask in view.structures}
+    x = {name: np.nonzero(mask)[1].mean() for name, mask in masks.items()}
+    y = {name: np.nonzero(mask)[0].mean() for name, mask in masks.items()}
+    assert x["lung_right"] < x["spine"] < x["heart"] < x["lung_left"]
+    assert y["clavicula_left"] < y["heart"] < y["liver"]
+    assert len(masks) > 80

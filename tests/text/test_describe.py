@@ -1,0 +1,272 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from fluorosam_cli.anatomy.lexicon import lexicon, resolve, word_bag
+from fluorosam_cli.anatomy.structures import names
+from fluorosam_cli.artefacts import read_header, read_lines
+from fluorosam_cli.contracts import Description, Descriptions
+from fluorosam_cli.text.describe import objection
+
+
+def records(folder):
+    return list(read_lines(folder / "descriptions.jsonl", Description))
+
+
+def test_all_names_offline(fluoro, tmp_path):
+    code, out, err = fluoro("describe", "-o", tmp_path / "d", "--json")
+    assert code == 0, err
+    found = records(tmp_path / "d")
+    header = read_header(tmp_path / "d" / "descriptions.json", Descriptions)
+    assert (header.count, header.names) == (len(found), len(names()))
+    assert json.loads(out)["descriptions"] == len(found)
+    assert list(dict.fromkeys(record.name for record in found)) == list(names())
+    from_lexicon = [(r.name, r.text, r.kind, r.split) for r in found if r.source == "lexicon"]
+    assert from_lexicon == [(n, p.text, p.kind, p.split) for n, phrases in lexicon().items() for p in phrases]
+
+
+def test_templates_are_made_of_train_phrases_only(fluoro, tmp_path):
+    fluoro("describe", "femur_left", "ribs", "-o", tmp_path / "d", "--templates", 6)
+    found = records(tmp_path / "d")
+    made = [record for record in found if record.source == "template"]
+    train = [record for record in found if record.source == "lexicon" and record.split == "train"]
+    assert len(made) == 6 * len(train)
+    assert {(record.kind, record.split) for record in made} == {("phrase", "train")}
+    assert all(resolve(record.text) is None for record in made)
+    held_out = {word_bag(record.text) for record in found if record.split == "test"}
+    assert not held_out & {word_bag(record.text) for record in made}
+
+
+def test_names_can_be_given_in_words_and_order_is_kept(fluoro, tmp_path):
+    code, _, err = fluoro(
+        "describe", "the left kidney", "spleen", "kidney_left", "-o", tmp_path / "d", "--templates", 0
+    )
+    assert code == 0, err
+    assert list(dict.fromkeys(record.name for record in records(tmp_path / "d"))) == ["kidney_left", "spleen"]
+
+
+def test_other_names_do_not_change_a_name_s_phrases(fluoro, tmp_path):
+    fluoro("describe", "spleen", "-o", tmp_path / "a")
+    fluoro("describe", "liver", "spleen", "-o", tmp_path / "b")
+    assert records(tmp_path / "a") == [r for r in records(tmp_path / "b") if r.name == "spleen"]
+    fluoro("describe", "spleen", "-o", tmp_path / "c", "--seed", 1)
+    assert records(tmp_path / "c") != records(tmp_path / "a")
+
+
+def test_unknown_name(fluoro, tmp_path):
+    code, out, err = fluoro("describe", "left femer", "-o", tmp_path / "d")
+    assert (code, out) == (2, "")
+    assert "left femer: not a known structure" in err
+    assert "femur_left" in err
+    assert not (tmp_path / "d").exists()
+
+
+def test_resume_after_being_cut_off_anywhere_gives_the_same_bytes(fluoro, tmp_path):
+    command = ("describe", "femur_left", "liver", "ribs", "L3", "-o")
+    fluoro(*command, tmp_path / "whole")
+    whole = (tmp_path / "whole" / "descriptions.jsonl").read_bytes()
+    for cut in (0, 1, 150, len(whole) // 2, len(whole) - 1):
+        folder = tmp_path / f"cut{cut}"
+        fluoro(*command, folder)
+        header = (folder / "descriptions.json").read_bytes()
+        (folder / "descriptions.json").unlink()
+        (folder / "descriptions.jsonl").unlink()
+        (folder / "descriptions.jsonl.part").write_bytes(whole[:cut])
+        code, _, err = fluoro(*command, folder, "--resume")
+        assert code == 0, err
+        assert (folder / "descriptions.jsonl").read_bytes() == whole
+        assert (folder / "descriptions.json").read_bytes() == header
+
+
+def test_resume_of_a_finished_folder_changes_nothing(fluoro, tmp_path):
+    fluoro("describe", "liver", "-o", tmp_path / "d")
+    before = (tmp_path / "d" / "descriptions.jsonl").stat().st_mtime_ns
+    code, _, _ = fluoro("describe", "liver", "-o", tmp_path / "d", "--resume")
+    assert code == 0
+    assert (tmp_path / "d" / "descriptions.jsonl").stat().st_mtime_ns == before
+
+
+def test_dry_run_counts_what_a_run_writes(fluoro, tmp_path):
+    code, out, _ = fluoro("describe", "liver", "rib_left_5", "-o", tmp_path / "d", "--dry-run", "--json")
+    assert code == 0
+    assert not (tmp_path / "d").exists()
+    fluoro("describe", "liver", "rib_left_5", "-o", tmp_path / "d")
+    assert json.loads(out)["phrases"] == len(records(tmp_path / "d"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("femur_left", "long bone of the left thigh"),
+        ("femur_left", "LEFT FEMUR"),
+        ("rib_left_5", "the 5th left-sided rib bone"),
+        ("vertebrae_L3", "third vertebra of the lower back"),
+        ("kidneys", "the two kidneys, left and right"),
+        ("spleen", "soft organ in the upper left belly"),
+        ("adrenal_gland_left", "small gland on top of the left kidney"),
+        ("shoulder_girdle_left", "left collarbone with its shoulder blade"),
+        ("aorta", "the body's largest artery"),
+    ],
+)
+def test_good_phrases(name, text):
+    assert objection(name, text) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("femur_left", "long bone of the right thigh", "says right"),
+        ("femur_left", "long bone of the thigh", "says no side"),
+        ("femur_left", "left hip bone", "names hip_left"),
+        ("rib_left_5", "the 6th left-sided rib bone", "says 6"),
+        ("rib_left_5", "one of the left ribs on top", "says 1"),
+        ("rib_left_5", "fifth left lumbar rib", "says region L"),
+        ("vertebrae_L3", "third vertebra of the upper back", "says T"),
+        ("vertebrae_L3", "third vertebra", "says no region"),
+        ("kidneys", "the left one of the kidneys", "says only left"),
+        ("kidney_left", "left liver", "contains 'liver'"),
+        ("spleen", "organ below the left dome of the diaphragm", "contains 'diaphragm'"),
+        ("liver", "x", "1 characters"),
+        ("liver", "liver " * 20, "119 characters"),
+        ("liver", "das größte Organ", "characters other"),
+        ("liver", "liver\N{SKULL}", "characters other"),
+        ("liver", "123", "characters other"),
+    ],
+)
+def test_bad_phrases(name, text, why):
+    assert why in (objection(name, text.strip()) or "")
+
+
+# --- with a language model --------------------------------------------------------------------------------------------
+
+
+def suggestions(name):
+    side = "left" if name.endswith("left") else "right"
+    other = {"left": "right", "right": "left"}[side]
+    return {
+        f"kidney_{side}": [f"{side} bean-shaped organ", f"{other} bean-shaped organ", f"{side} liver"],
+        "spleen": ["fist-sized organ of the immune system", "spleen", "liver", "fist-sized organ of the immune system"],
+    }.get(name, [f"outline of {name.replace('_', ' ')} please"])
+
+
+def test_suggestions_are_checked_and_cached(fluoro, tmp_path, llm_server):
+    llm_server.phrases = suggestions
+    llm_server.script = ["429"]
+    command = ("describe", "kidney_left", "kidney_right", "spleen", "--llm", "tiny", "--base-url", llm_server.url)
+    code, out, err = fluoro(*command, "-o", tmp_path / "a", "--json")
+    assert code == 0, err
+    assert len(llm_server.requests) == 2  # refused once, then answered
+    kept = [record for record in records(tmp_path / "a") if record.source == "llm"]
+    assert [(record.name, record.text) for record in kept] == [
+        ("kidney_left", "left bean-shaped organ"),
+        ("kidney_right", "right bean-shaped organ"),
+        ("spleen", "fist-sized organ of the immune system"),
+    ]
+    assert {record.model for record in kept} == {"tiny"}
+    assert all(len(record.prompt_sha256) == 64 for record in kept)
+    assert "rejected kidney_left: 'right bean-shaped organ': says right, not left" in err
+    assert "rejected kidney_left: 'left liver': contains 'liver', which names liver" in err
+    assert "rejected spleen: 'liver': names liver" in err
+    assert "rejected spleen: 'spleen': already names spleen" in err
+    assert json.loads(out)["rejected"] == 7
+
+    held_out = [p.text for name in ("kidney_left", "spleen") for p in lexicon()[name] if p.split == "test"]
+    assert not any(text in llm_server.requests[0]["messages"][1]["content"] for text in held_out)
+    assert llm_server.requests[0]["response_format"]["json_schema"]["schema"]["required"] == ["answers"]
+
+    fluoro(*command, "-o", tmp_path / "b")
+    assert len(llm_server.requests) == 2
+    assert (tmp_path / "b" / "descriptions.jsonl").read_bytes() == (tmp_path / "a" / "descriptions.jsonl").read_bytes()
+
+
+def test_an_answer_that_stays_malformed_fails_its_names_only(fluoro, tmp_path, llm_server):
+    llm_server.phrases = suggestions
+    llm_server.script = ["garbage", "garbage"]
+    chosen = names()[:12]
+    code, _, err = fluoro("describe", *chosen, "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url)
+    assert code == 1
+    assert "failed: spleen: the model's answer is not the JSON asked for" in err
+    found = records(tmp_path / "d")
+    assert {r.name for r in found if r.source == "llm"} == set(chosen[8:])
+    assert {r.name for r in found} == set(chosen)
+
+
+def test_a_malformed_answer_is_asked_for_again(fluoro, tmp_path, llm_server):
+    llm_server.phrases = suggestions
+    llm_server.script = ["garbage"]
+    code, _, err = fluoro("describe", "spleen", "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url)
+    assert code == 0, err
+    assert len(llm_server.requests) == 2
+
+
+def test_a_refused_key_keeps_what_was_written(fluoro, tmp_path, llm_server):
+    command = ("describe", *names()[:12], "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url)
+    llm_server.phrases = suggestions
+    llm_server.script = ["answer", "401"]
+    code, _, err = fluoro(*command)
+    assert code == 1
+    assert "refuses the key" in err
+    assert not (tmp_path / "d" / "descriptions.json").exists()
+    code, _, err = fluoro(*command, "--resume")
+    assert code == 0, err
+    assert len(llm_server.requests) == 3
+
+
+def test_resume_after_a_kill_gives_the_bytes_of_an_unbroken_run(fluoro, tmp_path, llm_server):
+    llm_server.phrases = suggestions
+    chosen = names()[:20]
+    command = ("describe", *chosen, "--llm", "tiny", "--base-url", llm_server.url, "--templates", "1", "-o")
+    llm_server.script = ["answer", "hang"]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "fluorosam_cli", *command, str(tmp_path / "killed")],
+        env={**os.environ, "FLUORO_CACHE": str(tmp_path / "cache1")},
+        stderr=subprocess.DEVNULL,
+    )
+    assert llm_server.hanging.wait(60)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "descriptions.jsonl").exists()
+    assert fluoro(*command, tmp_path / "killed", "--resume")[0] == 0
+    assert fluoro(*command, tmp_path / "whole")[0] == 0
+    assert (tmp_path / "killed" / "descriptions.jsonl").read_bytes() == (
+        tmp_path / "whole" / "descriptions.jsonl"
+    ).read_bytes()
+
+
+def test_dry_run_counts_calls_and_makes_none(fluoro, tmp_path, llm_server):
+    words = ("describe", "--llm", "tiny", "--base-url", llm_server.url, "-o", tmp_path / "d", "--dry-run", "--json")
+    code, out, _ = fluoro(*words)
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["calls"] == -(-len(names()) // 8)
+    assert 5_000 < plan["approximate_prompt_tokens"] < 50_000
+    assert llm_server.requests == []
+
+
+def test_no_key_and_no_network(fluoro, tmp_path, llm_server, monkeypatch):
+    code, _, err = fluoro("describe", "liver", "--llm", "gpt-5", "-o", tmp_path / "d")
+    assert code == 1
+    assert "OPENAI_API_KEY is not set" in err
+    monkeypatch.setenv("FLUORO_OFFLINE", "1")
+    code, _, err = fluoro("describe", "liver", "--llm", "tiny", "--base-url", llm_server.url, "-o", tmp_path / "d")
+    assert code == 1
+    assert "FLUORO_OFFLINE" in err
+    assert llm_server.requests == []
+    assert not (tmp_path / "d").exists()
+
+
+def test_unreachable_server(fluoro, tmp_path, llm_server, monkeypatch):
+    monkeypatch.setattr("fluorosam_cli.text.llm.RETRIES", 0)
+    code, _, err = fluoro(
+        "describe", "liver", "--llm", "tiny", "--base-url", "http://127.0.0.1:9/v1", "-o", tmp_path / "d"
+    )
+    assert code == 1
+    assert "127.0.0.1: no answer" in err
+
+
+def test_base_url_without_a_model(fluoro, tmp_path):
+    assert fluoro("describe", "--base-url", "http://localhost/v1", "-o", tmp_path / "d")[0] == 2

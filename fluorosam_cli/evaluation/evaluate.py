@@ -67,7 +67,9 @@ def plan_eval(
     Raises FluoroError when the split holds no image, or no structure has a phrase of the kind asked for.
     """
     candidates: list[Split] = [split] if split else ["test", "val"]
-    held = [(name, reader) for name in candidates if len(reader := ShardReader(shards, name))]
+    held: list[tuple[Split, ShardReader]] = [
+        (name, reader) for name in candidates if len(reader := ShardReader(shards, name))
+    ]
     if not held:
         raise FluoroError(
             f"{shards}: holds no {' and no '.join(candidates)} images",

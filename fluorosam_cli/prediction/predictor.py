@@ -24,7 +24,7 @@ from fluorosam_cli.prediction.images import to_grey
 if TYPE_CHECKING:
     from fluorosam_cli.text.encoder import TextEncoder
 
-PROMPTS_AT_ONCE = 16  # bounds memory: four float masks of the image's size for each
+PROMPTS_AT_ONCE = 16  # bounds the decoder's memory
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class Predictor:
     def _decode(self, inputs: "list[_InputPrompt]", frame: Frame, embedding: torch.Tensor) -> Iterator[PredictedMasks]:
         decoded = self._model.decode(embedding, self._batch(inputs))
         low = decoded.masks.float()
-        own = preprocess.to_image(low.flatten(0, 1), frame).unflatten(0, low.shape[:2]) > self._threshold_logit
         presence = decoded.presence.float().sigmoid().tolist()
-        masks, ious, logits = (x.cpu().numpy() for x in (own, decoded.iou.float(), low))
+        ious, logits = decoded.iou.float().cpu().numpy(), low.cpu().numpy()
         for i in range(len(inputs)):
-            yield PredictedMasks(masks[i], ious[i], presence[i], int(ious[i].argmax()), logits[i])
+            masks = preprocess.to_image(low[i], frame) > self._threshold_logit
+            yield PredictedMasks(masks.cpu().numpy(), ious[i], presence[i], int(ious[i].argmax()), logits[i])
 
     def _batch(self, inputs: "list[_InputPrompt]") -> Prompts:
         prompts = self._model.empty_prompts(len(inputs), max(len(p.labels) for p in inputs), self._device)

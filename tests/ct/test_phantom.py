@@ -31,9 +31,9 @@ def pelvis() -> Phantom:
     return make_phantom(2, 0, "pelvis", 3.0)
 
 
-def centroids(phantom: Phantom) -> dict[str, np.ndarray]:
-    """LPS centroid (mm) of every structure in the volume."""
-    labels, matrix = phantom.labels.array, phantom.labels.world_from_voxel
+def centroids(volume: Volume) -> dict[str, np.ndarray]:
+    """LPS centroid (mm) of every structure in a label volume."""
+    labels, matrix = volume.array, volume.world_from_voxel
     z, y, x = np.nonzero(labels)
     ids = labels[z, y, x]
     count = np.bincount(ids, minlength=256)
@@ -65,7 +65,7 @@ def test_a_whole_body_has_every_structure_but_the_few_not_drawn() -> None:
 
 
 def test_left_is_left(torso: Phantom) -> None:
-    found = centroids(torso)
+    found = centroids(torso.labels)
     pairs = [(name, mirrored(name)) for name in found if "_left" in name and mirrored(name) in found.keys() - {name}]
     assert len(pairs) > 30
     for left, right in pairs:
@@ -73,7 +73,7 @@ def test_left_is_left(torso: Phantom) -> None:
 
 
 def test_organs_are_on_their_side(torso: Phantom) -> None:
-    found = centroids(torso)
+    found = centroids(torso.labels)
     middle = found["vertebrae_T10"][0]
     assert found["liver"][0] < middle - 20
     assert found["gallbladder"][0] < middle - 20
@@ -85,7 +85,7 @@ def test_organs_are_on_their_side(torso: Phantom) -> None:
 
 
 def test_order_along_the_spine(torso: Phantom) -> None:
-    found = centroids(torso)
+    found = centroids(torso.labels)
     heights = [found[f"vertebrae_{level}"][2] for level in SPINE]
     assert (np.diff(heights) < -8).all()
     for side in ("left", "right"):
@@ -147,8 +147,8 @@ def test_different_seeds_differ() -> None:
 
 
 def test_regions_cut_the_same_body() -> None:
-    chest, abdomen = (centroids(make_phantom(1, 0, region, 6.0)) for region in ("chest", "abdomen"))
-    for name in ("vertebrae_T12", "vertebrae_L1", "pancreas", "gallbladder"):
+    chest, abdomen = (centroids(make_phantom(1, 0, region, 6.0).labels) for region in ("chest", "abdomen"))
+    for name in ("vertebrae_T10", "vertebrae_T11", "spleen"):
         assert np.linalg.norm(chest[name] - abdomen[name]) < 3.0, name
 
 
@@ -170,7 +170,7 @@ def test_miniature_is_quick_and_keeps_thin_structures() -> None:
     started = time.process_time()
     phantom = make_phantom(0, 0, "chest", 8.0)
     assert time.process_time() - started < 3
-    found = set(centroids(phantom))
+    found = set(centroids(phantom.labels))
     assert len(found) >= 60
     assert {f"rib_left_{number}" for number in range(1, 13)} <= found
     assert {"sternum", "scapula_left", "clavicula_right", "trachea", "esophagus", "aorta"} <= found
@@ -211,7 +211,7 @@ def test_distance_is_exact_along_a_tube() -> None:
 
 # --- the command -----------------------------------------------------------------------------------------------------
 
-SMALL = ("--region", "chest", "--spacing", 10)
+SMALL = ("--region", "head", "--spacing", 10)
 
 
 def test_command_writes_scans_and_labels(fluoro: Callable, tmp_path: Path) -> None:
@@ -219,14 +219,13 @@ def test_command_writes_scans_and_labels(fluoro: Callable, tmp_path: Path) -> No
     code, stdout, _ = fluoro("phantom", out, "--count", 2, *SMALL)
     assert code == 0
     assert stdout.strip() == str(out)
-    for name in ("phantom_0000.nii.gz", "phantom_0001.nii.gz"):
-        scan, labels = read_nifti(out / "scans" / name), read_nifti(out / "labels" / name)
-        assert scan.array.dtype == np.int16
-        assert labels.array.dtype == np.uint8
-        np.testing.assert_allclose(scan.world_from_voxel, labels.world_from_voxel)
-        x, _, z = centroids(Phantom(scan, labels, make_phantom(0, 0, "head", 12.0).pose))["spleen"]
-        assert x > 0
-        assert z > 0
+    for index in range(2):
+        scan, labels = (read_nifti(out / kind / f"phantom_{index:04d}.nii.gz") for kind in ("scans", "labels"))
+        made = make_phantom(0, index, "head", 10.0)
+        np.testing.assert_array_equal(scan.array, made.scan.array)
+        np.testing.assert_array_equal(labels.array, made.labels.array)
+        for volume in (scan, labels):
+            np.testing.assert_allclose(volume.world_from_voxel, made.scan.world_from_voxel, atol=1e-3)
     run = json.loads((out / "run.json").read_text())
     assert (run["status"], run["done"], run["skipped"]) == ("done", 2, 0)
 
@@ -250,7 +249,7 @@ def test_dry_run_writes_nothing(fluoro: Callable, tmp_path: Path) -> None:
     assert code == 0
     plan = json.loads(stdout)
     assert plan["phantoms"] == 1
-    assert plan["voxels_of_first"] == make_phantom(0, 0, "chest", 10.0).labels.array.size
+    assert plan["voxels_of_first"] == make_phantom(0, 0, "head", 10.0).labels.array.size
     assert not any(tmp_path.iterdir())
 
 

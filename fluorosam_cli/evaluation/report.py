@@ -71,7 +71,7 @@ def _summary(scored: "Scored", plan: "EvalPlan", predictor: Predictor) -> str:
         f'<p class="muted">{escape(checkpoint.model.preset)}, step {checkpoint.step}, checkpoint '
         f"{metrics.checkpoint_sha256[:12]}; split {metrics.split}, {metrics.images} images of {cases} "
         f"case{'s' * (cases != 1)}, {metrics.phrases} phrases, data {metrics.data_sha256[:12]}.</p>"
-        f"<p>Text-only IoU of the ten largest structures: <b>{metrics.largest_ten_text_iou:.3f}</b>. "
+        f"<p>Text-only IoU of the {len(scored.largest)} largest structures: <b>{metrics.largest_ten_text_iou:.3f}</b>. "
         f"They are, by mean area, single structures and groups alike: {escape(', '.join(map(_name, scored.largest)))}."
         f"<br>Presence AUROC: <b>{presence}</b> ({len(asked) - absent} present and {absent} absent phrases).</p>"
         f"<p>Intervals are 95 % bootstrap percentiles over {scored.unit}{why}. Of its four masks the model's own "

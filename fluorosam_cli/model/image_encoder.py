@@ -1,5 +1,6 @@
 """Image encoder: a timm backbone and the neck that merges its four stages into one embedding."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        import timm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
+            import timm
 
         options: dict[str, Any] = {"img_size": config.image_size_px} if config.backbone.startswith("swin") else {}
         self.backbone = timm.create_model(config.backbone, features_only=True, out_indices=(0, 1, 2, 3), **options)

@@ -118,6 +118,8 @@ class Projector:
             raise FluoroError(
                 f"labels have shape {labels.shape}, the CT {volume_hu.shape}", "give labels on the CT's own grid"
             )
+        elif labels.dtype not in (np.uint8, np.uint16):
+            raise FluoroError(f"the labels are {labels.dtype}, uint8 or uint16 is needed", "convert them first")
         if volume_hu.size > MAX_VOXELS:
             raise FluoroError(f"the CT has {volume_hu.size} voxels, at most {MAX_VOXELS} fit", "resample it")
         self.outputs = tuple(name for name, _ in outputs)

@@ -1,11 +1,12 @@
 """The `train` stage: words first, then masks, on one CPU or several devices.
 
-`launch` validates and starts one process per device; every process runs `_train`. Samples depend on (seed, step)
-alone and losses are sums over a fixed number of prompts, so two processes with global batch B follow one process with
-batch B, and a resumed run continues bit for bit on the same machine.
+`launch` teaches the words and starts one process per device; every process runs `_train`. Samples depend on (seed,
+step) alone and losses are sums over a fixed number of prompts, so two processes with global batch B follow one process
+with batch B, and a resumed run continues bit for bit on the same machine.
 """
 
 import csv
+import logging
 import math
 import os
 import tempfile
@@ -20,16 +21,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fluorosam_cli.artefacts import Track, atomic_path, sha256_of, silent
-from fluorosam_cli.contracts import TextEncoderConfig
+from fluorosam_cli.contracts import ModelConfig, TextEncoderConfig
 from fluorosam_cli.dataset.loader import Positions, SampleConfig, TrainingSamples
 from fluorosam_cli.dataset.shards import HEADER, ShardReader
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.model.checkpoint import save_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM, preset
+from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.text.encoder import load_text_encoder
 from fluorosam_cli.training.objective import Objective, draws_per_prompt
 from fluorosam_cli.training.validate import text_iou
 from fluorosam_cli.training.words import train_words
+
+log = logging.getLogger("fluoro")
 
 WARM_UP_SHARE = 0.05
 WEIGHT_DECAY = 0.05
@@ -99,17 +103,17 @@ def launch(shards: Path, folder: Path, settings: TrainSettings, devices: Devices
     Returns the best validation IoU (text only, mean over structures). Memory per process: the model with its
     gradients, moments and average (about 20 bytes per parameter) plus the activations of its share of the batch.
     """
+    words = _learn_words(ShardReader(shards, "train"), settings)
+    job = _Job(devices, shards, folder, settings, words)
     if devices.world == 1:
-        _train(0, devices, shards, folder, settings, track, None)
+        _train(0, job, track)
     else:
         context = torch.multiprocessing.get_context("spawn")
         problems = context.SimpleQueue()
         with tempfile.TemporaryDirectory() as meeting:
-            store = f"file://{meeting}/store"
+            arguments = (job, track, f"file://{meeting}/store", problems)
             try:
-                torch.multiprocessing.spawn(  # pyright: ignore[reportPrivateImportUsage]
-                    _process, (devices, shards, folder, settings, track, store, problems), nprocs=devices.world
-                )
+                torch.multiprocessing.spawn(_process, arguments, nprocs=devices.world)  # pyright: ignore
             except (torch.multiprocessing.ProcessRaisedException, torch.multiprocessing.ProcessExitedException):  # pyright: ignore
                 if problems.empty():
                     raise
@@ -117,24 +121,59 @@ def launch(shards: Path, folder: Path, settings: TrainSettings, devices: Devices
     return float(_load_state(folder)["best"])
 
 
-def _process(
-    rank: int,
-    devices: Devices,
-    shards: Path,
-    folder: Path,
-    settings: TrainSettings,
-    track: Track,
-    store: str,
-    problems: Any,
-) -> None:
+@dataclass(frozen=True)
+class _Words:
+    """What every process starts from: the phrases' features, and the text head once it has learnt them."""
+
+    features: Tensor  # (n_phrases, text_dim), in the order of shards.json
+    encoder: TextEncoderConfig
+    head: dict[str, Tensor]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Job:
+    devices: Devices
+    shards: Path
+    folder: Path
+    settings: TrainSettings
+    words: _Words
+
+
+def _learn_words(reader: ShardReader, settings: TrainSettings) -> _Words:
+    encoder = load_text_encoder(settings.text_encoder)
+    phrases = reader.header.phrases
+    features = torch.from_numpy(encoder.encode([p.text for p in phrases]))
+    number = {name: i for i, name in enumerate(reader.header.structures)}
+    structure = torch.tensor([number[p.structure] for p in phrases])
+    held_out = torch.tensor([p.split == "test" for p in phrases])
+    torch.manual_seed(settings.seed)
+    head = TextHead(_model_config(settings, encoder.dim))
+    scores = train_words(head, features, structure, held_out, seed=settings.seed)
+    found = {"words_train_accuracy": scores.train}
+    if scores.held_out is not None:
+        found["words_held_out_accuracy"] = scores.held_out
+    log.info("words: %s", ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    config = TextEncoderConfig(name=encoder.name, revision=encoder.revision, dim=encoder.dim)
+    return _Words(features, config, head.state_dict(), found)
+
+
+def _model_config(settings: TrainSettings, text_dim: int) -> ModelConfig:
+    config = preset(settings.preset, text_dim)
+    return config if settings.quantise else config.model_copy(update={"codebook_size": 0})
+
+
+def _process(rank: int, job: _Job, track: Track, store: str, problems: Any) -> None:
     import torch.distributed as dist
 
     _log_in_child()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // devices.world))
-    backend = "nccl" if devices.kind == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=store, rank=rank, world_size=devices.world)
+    world = job.devices.world
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+    dist.init_process_group(
+        "nccl" if job.devices.kind == "cuda" else "gloo", init_method=store, rank=rank, world_size=world
+    )
     try:
-        _train(rank, devices, shards, folder, settings, track if rank == 0 else silent, store)
+        _train(rank, job, track if rank == 0 else silent)
     except FluoroError as error:
         problems.put((error.problem, error.hint))
         raise
@@ -143,46 +182,36 @@ def _process(
 
 
 def _log_in_child() -> None:
-    import logging
-
-    if not logging.getLogger("fluoro").handlers:
+    if not log.handlers:
         logging.basicConfig(format="%(message)s")
-        logging.getLogger("fluoro").setLevel(logging.INFO)
+        log.setLevel(logging.INFO)
 
 
 # --- one process ------------------------------------------------------------------------------------------------------
 
 
-def _train(
-    rank: int, devices: Devices, shards: Path, folder: Path, settings: TrainSettings, track: Track, store: str | None
-) -> None:
+def _train(rank: int, job: _Job, track: Track) -> None:
+    devices, settings, folder, words = job.devices, job.settings, job.folder, job.words
     device = torch.device(devices.kind, rank) if devices.kind == "cuda" else torch.device("cpu")
-    reader = ShardReader(shards, "train")
-    encoder = load_text_encoder(settings.text_encoder)
-    features = torch.from_numpy(encoder.encode([p.text for p in reader.header.phrases]))
-    config = preset(settings.preset, encoder.dim)
-    if not settings.quantise:
-        config = config.model_copy(update={"codebook_size": 0})
+    reader = ShardReader(job.shards, "train")
     torch.manual_seed(settings.seed)
-    model = FluoroSAM(config)
-    state = _load_state(folder) if (folder / "last" / "trainer.pt").is_file() else None
-    words = {} if state else _train_words(model, reader, features, settings.seed)
-    for parameter in model.text_head.parameters():
-        parameter.requires_grad = False
-    average = FluoroSAM(config)
+    model = FluoroSAM(_model_config(settings, words.encoder.dim))
+    model.text_head.load_state_dict(words.head)
+    model.text_head.requires_grad_(False)
+    average = FluoroSAM(model.config).requires_grad_(False)
     average.load_state_dict(model.state_dict())
-    objective = Objective(model, features, settings.rounds).to(device)
+    objective = Objective(model, words.features, settings.rounds).to(device)
     average.to(device)
     optimiser = torch.optim.AdamW(_groups(model), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
-    start, best, metrics = 0, -1.0, words
-    if state:
+    start, best, metrics = 0, -1.0, words.scores
+    if (folder / "last" / "trainer.pt").is_file():
+        state = _load_state(folder)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         start, best, metrics = int(state["step"]), float(state["best"]), dict(state["metrics"])
-    wrapped = nn.parallel.DistributedDataParallel(objective) if devices.world > 1 else objective
-    validation = ShardReader(shards, "val")
-    names = _name_features(reader, features).to(device)
+    validation = ShardReader(job.shards, "val")
+    names = _name_features(reader, words.features).to(device)
     every = max(1, settings.steps // settings.validations)
     log = _Log(folder / "log.csv", start) if rank == 0 else None
     amp = torch.autocast("cuda", torch.bfloat16) if devices.kind == "cuda" else nullcontext()
@@ -193,15 +222,17 @@ def _train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         with amp:
-            losses = wrapped({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
+            losses = objective({name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()})
         if not torch.isfinite(losses.total):
-            first = step * settings.batch
+            first, last = step * settings.batch, (step + 1) * settings.batch - 1
             raise FluoroError(
-                f"loss is {float(losses.total.detach())} at step {step} (samples {first} to {first + settings.batch - 1})",
+                f"loss is {float(losses.total.detach())} at step {step} (samples {first} to {last})",
                 "lower --learning-rate; --resume continues from the last checkpoint",
             )
         optimiser.zero_grad(set_to_none=True)
         losses.total.backward()
+        if devices.world > 1:
+            _average_gradients(model, devices.world)
         nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimiser.step()
         _update_average(average, model, step)
@@ -217,11 +248,11 @@ def _train(
             if validated is not None:
                 metrics = {**metrics, "validation_text_iou": validated}
             saved = {
-                "text_encoder": TextEncoderConfig(name=encoder.name, revision=encoder.revision, dim=encoder.dim),
+                "text_encoder": words.encoder,
                 "step": done,
                 "seed": settings.seed,
                 "structures": reader.header.structures,
-                "shards_sha256": sha256_of(shards / HEADER),
+                "shards_sha256": sha256_of(job.shards / HEADER),
                 "metrics": metrics,
             }
             if validated is None or validated > best:
@@ -249,13 +280,16 @@ def _batches(
     )
 
 
-def _train_words(model: FluoroSAM, reader: ShardReader, features: Tensor, seed: int) -> dict[str, float]:
-    number = {name: i for i, name in enumerate(reader.header.structures)}
-    structure = torch.tensor([number[p.structure] for p in reader.header.phrases])
-    held_out = torch.tensor([p.split == "test" for p in reader.header.phrases])
-    scores = train_words(model.text_head, features, structure, held_out, seed=seed)
-    words = {"words_train_accuracy": scores.train}
-    return words if scores.held_out is None else {**words, "words_held_out_accuracy": scores.held_out}
+def _average_gradients(model: FluoroSAM, world: int) -> None:
+    """Replace every gradient by its mean over the processes, in one message."""
+    import torch.distributed as dist
+
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _name_features(reader: ShardReader, features: Tensor) -> Tensor:

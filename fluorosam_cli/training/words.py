@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.quantiser import TextHead
 
+BATCH = 512
 FEATURE_DROPOUT = 0.1
 PULL = 0.1  # weight of the distance to the own prototype
 COPY_NOISE = 0.01  # spare codes are copies of the prototypes, this far off
@@ -28,7 +29,7 @@ class WordScores:
 
 
 def train_words(
-    head: TextHead, features: Tensor, structure: Tensor, held_out: Tensor, *, steps: int = 400, seed: int = 0
+    head: TextHead, features: Tensor, structure: Tensor, held_out: Tensor, *, steps: int = 300, seed: int = 0
 ) -> WordScores:
     """Fit `head` to phrases (N, text_dim) of structures (N,) int; rows where held_out (N,) bool only measure."""
     count = int(structure.max()) + 1
@@ -44,7 +45,7 @@ def train_words(
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * (1 - step / steps)
-        rows = torch.randint(len(known), (min(1024, len(known)),), generator=random)
+        rows = torch.randint(len(known), (min(BATCH, len(known)),), generator=random)
         keep = (torch.rand(len(rows), known.shape[1], generator=random) >= FEATURE_DROPOUT).float()
         token = head.mlp(known[rows] * keep / (1 - FEATURE_DROPOUT))
         distance = torch.cdist(token, prototypes) ** 2 / dim

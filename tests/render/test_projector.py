@@ -388,6 +388,8 @@ def test_input_that_does_not_fit_is_refused():
         Projector(hu, labels[1:], affine, ONE, table())
     with pytest.raises(FluoroError, match="label ids 1 to 300 do not fit uint8"):
         Projector(hu, labels, affine, [("a", (1, 300))], table())
+    with pytest.raises(FluoroError, match="the labels are int64, uint8 or uint16"):
+        Projector(hu, labels.astype(np.int64), affine, ONE, table())
     with pytest.raises(FluoroError, match="int16 HU are needed"):
         Projector(hu.astype(np.float32), labels, affine, ONE, table())
     with pytest.raises(FluoroError, match="tpu: not a device"):

@@ -177,7 +177,8 @@ def fit_image(image: np.ndarray, size: int) -> tuple[np.ndarray, tuple[int, int]
     inner = Frame(image.shape[0], image.shape[1], size).inner
     scaled = Image.fromarray(image.astype(np.float32)).resize((inner[1], inner[0]), Image.Resampling.BOX)
     fitted = np.zeros((size, size), np.uint16)
-    fitted[: inner[0], : inner[1]] = np.clip(np.rint(np.asarray(scaled)), 0, 65535)
+    values = np.rint(np.asarray(scaled))
+    fitted[: inner[0], : inner[1]] = values - values.min()  # padding is the darkest value, as in preprocess.fit
     return fitted, inner
 
 

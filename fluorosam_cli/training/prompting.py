@@ -78,7 +78,10 @@ def pick(weights: Tensor, uniform: Tensor, size: int) -> Tensor:
 
 
 def jittered_box(masks: Tensor, uniform: Tensor) -> Tensor:
-    """Boxes (N, 4) xyxy around masks (N, S, S), each side moved by clipped normal noise; zeros for empty masks."""
+    """Corner points (N, 4) xyxy of boxes around masks (N, S, S), each side moved by clipped normal noise.
+
+    Zeros for empty masks.
+    """
     size = masks.shape[-1]
     position = torch.arange(size, device=masks.device, dtype=torch.float32)
     edges = []
@@ -92,7 +95,8 @@ def jittered_box(masks: Tensor, uniform: Tensor) -> Tensor:
     side = torch.stack([x1 - x0, y1 - y0] * 2, dim=1).clamp(min=0)
     normal = torch.special.ndtri(uniform.clamp(1e-4, 1 - 1e-4))
     jitter = (normal * BOX_JITTER * side).clamp(-BOX_JITTER_MAX_PX, BOX_JITTER_MAX_PX)
-    return torch.where(side > 0, box + jitter, torch.zeros_like(box))
+    edge = box + jitter - 0.5  # pixel centres are at integers, so a box's edges lie half a pixel before
+    return torch.where(side > 0, edge, torch.zeros_like(box))
 
 
 def shrink(masks: Tensor, side: int) -> Tensor:

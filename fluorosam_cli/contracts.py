@@ -195,6 +195,7 @@ class ModelConfig(Model):
     text_dim: int
     text_hidden_dim: int
     codebook_size: int  # 0: no quantiser
+    text_map: bool  # a first mask from words goes to the decoder as its mask prompt
 
 
 class TextEncoderConfig(Model):

@@ -12,16 +12,17 @@ from fluorosam_cli.model.image_encoder import ImageEncoder
 from fluorosam_cli.model.mask_decoder import Decoded, MaskDecoder
 from fluorosam_cli.model.prompt_encoder import PromptEncoder
 from fluorosam_cli.model.quantiser import TextHead
+from fluorosam_cli.model.text_map import TextMap
 
-# name: backbone, input, grid, embedding, neck, upscaling, heads, decoder MLP, text hidden, codebook
+# name: backbone, input, grid, embedding, neck, upscaling, heads, decoder MLP, text hidden, codebook, text map
 PRESETS = {
     # the paper's network and its smaller sisters (arXiv 2403.08059)
-    "swin-l-448": ("swin_large_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192),
-    "swin-b-448": ("swin_base_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192),
-    "swin-t-448": ("swin_tiny_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192),
+    "swin-l-448": ("swin_large_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192, False),
+    "swin-b-448": ("swin_base_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192, False),
+    "swin-t-448": ("swin_tiny_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192, False),
     # train on two CPU cores; layer norm only, so that results do not depend on how a batch is split
-    "small": ("edgenext_xx_small", 192, 24, 128, 96, 2, 4, 512, 512, 1024),
-    "tiny": ("edgenext_xx_small", 128, 16, 128, 96, 2, 4, 512, 512, 1024),
+    "small": ("edgenext_xx_small", 192, 24, 128, 96, 2, 4, 512, 512, 1024, True),
+    "tiny": ("edgenext_xx_small", 128, 16, 128, 96, 2, 4, 512, 512, 1024, True),
 }
 
 
@@ -29,7 +30,7 @@ def preset(name: str, text_dim: int) -> ModelConfig:
     """The configuration of a named size. Raises UsageError for an unknown name."""
     if name not in PRESETS:
         raise UsageError(f"{name}: not a model preset", f"choose one of {', '.join(PRESETS)}")
-    backbone, size, grid, dim, neck, stages, heads, mlp, hidden, codes = PRESETS[name]
+    backbone, size, grid, dim, neck, stages, heads, mlp, hidden, codes, text_map = PRESETS[name]
     return ModelConfig(
         preset=name,
         backbone=backbone,
@@ -44,6 +45,7 @@ def preset(name: str, text_dim: int) -> ModelConfig:
         text_dim=text_dim,
         text_hidden_dim=hidden,
         codebook_size=codes,
+        text_map=text_map,
     )
 
 
@@ -68,6 +70,7 @@ class FluoroSAM(nn.Module):
         self.text_head = TextHead(config)
         self.prompt_encoder = PromptEncoder(config)
         self.mask_decoder = MaskDecoder(config)
+        self.text_map = TextMap(config) if config.text_map else None
 
     def encode_image(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, dim, grid, grid)."""
@@ -79,7 +82,12 @@ class FluoroSAM(nn.Module):
         points = self.prompt_encoder.points(prompts.points_xy, prompts.point_labels)
         tokens = torch.cat([token[:, None], points], dim=1)
         keep = torch.cat([prompts.has_text[:, None], prompts.point_labels >= 0], dim=1)
-        dense = self.prompt_encoder.dense(prompts.mask_logits, prompts.has_mask)
+        mask_logits, has_mask = prompts.mask_logits, prompts.has_mask
+        if self.text_map is not None:
+            first = self.text_map(embedding[prompts.image_index], token[:, None])
+            mask_logits = torch.where(has_mask[:, None, None, None], mask_logits, first)
+            has_mask = has_mask | prompts.has_text
+        dense = self.prompt_encoder.dense(mask_logits, has_mask)
         position = self.prompt_encoder.dense_position()
         return self.mask_decoder(embedding[prompts.image_index], position, dense, tokens, keep)
 

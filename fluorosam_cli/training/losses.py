@@ -20,6 +20,15 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     return FOCAL_WEIGHT * focal + dice
 
 
+def map_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy + Dice loss of logits (N, h, w) against soft targets (N, h, w) -> (N,); Dice only where not empty."""
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2))
+    probability = logits.sigmoid()
+    total = target.sum(dim=(1, 2))
+    dice = 1 - (2 * (probability * target).sum(dim=(1, 2)) + 1) / (probability.sum(dim=(1, 2)) + total + 1)
+    return entropy + dice * (total > 0)
+
+
 def hard_iou(logits: Tensor, target: Tensor) -> Tensor:
     """IoU of the thresholded logits (N, M, h, w) with targets (N, h, w) -> (N, M); 1 when both are empty."""
     predicted, real = logits > 0, (target >= 0.5)[:, None]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fluorosam_cli.model.fluorosam import FluoroSAM, best_mask
 from fluorosam_cli.model.preprocess import channels
-from fluorosam_cli.training.losses import best_of, hard_iou, mask_loss
+from fluorosam_cli.training.losses import best_of, hard_iou, map_loss, mask_loss
 from fluorosam_cli.training.prompting import FIRST_DRAWS, POINT_SLOTS, first_prompts, next_click, shrink
 
 
@@ -22,23 +22,28 @@ class Losses:
 
 
 class Objective(nn.Module):
-    """`rounds` is 1 + the simulated clicks. Sums run over all prompts and are divided by their fixed number."""
+    """`rounds` is 1 + the simulated clicks; the first `prompts` structures of each image go to the decoder, all of
+    them to the text map. Sums run over all prompts and are divided by their fixed number.
+    """
 
     phrase_features: Tensor
 
-    def __init__(self, model: FluoroSAM, phrase_features: Tensor, rounds: int) -> None:
+    def __init__(self, model: FluoroSAM, phrase_features: Tensor, prompts: int, rounds: int) -> None:
         super().__init__()
         self.model = model
+        self.prompts = prompts
         self.rounds = rounds
         self.register_buffer("phrase_features", phrase_features, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
         """batch: image (B, S, S), masks (B, P, S, S), phrase, present, usable (B, P), uniform (B, P, draws)."""
+        embedding = self.model.encode_image(channels(batch["image"]))
+        map_loss_mean = self._map_loss(embedding, batch)
+        batch = {name: value if name == "image" else value[:, : self.prompts] for name, value in batch.items()}
         images, prompts = batch["phrase"].shape
         masks, uniform = batch["masks"].flatten(0, 1), batch["uniform"].flatten(0, 1)
         present, usable = batch["present"].flatten(), batch["usable"].flatten().float()
         counted = present * usable  # prompts whose mask is worth learning
-        embedding = self.model.encode_image(channels(batch["image"]))
         text = self.phrase_features[batch["phrase"].flatten()]
         empty = self.model.empty_prompts(images * prompts, POINT_SLOTS + self.rounds - 1, masks.device)
         empty.image_index.copy_(torch.arange(images, device=masks.device).repeat_interleave(prompts))
@@ -68,8 +73,17 @@ class Objective(nn.Module):
                     uniform[:, FIRST_DRAWS + number],
                     POINT_SLOTS + number,
                 )
-        total = (mask_sum + iou_sum + presence_sum) / self.rounds
+        total = (mask_sum + iou_sum + presence_sum) / self.rounds + map_loss_mean
         return Losses(total, mask_sum.detach(), iou_sum.detach(), presence_sum.detach(), first_iou)
+
+    def _map_loss(self, embedding: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Loss of the text map over every structure of the batch, absent ones included."""
+        if self.model.text_map is None:
+            return embedding.new_zeros(())
+        token, _ = self.model.text_head(self.phrase_features[batch["phrase"].flatten()])
+        logits = self.model.text_map(embedding, token.unflatten(0, batch["phrase"].shape)).flatten(0, 1).float()
+        target = shrink(batch["masks"].flatten(0, 1), logits.shape[-1])
+        return (map_loss(logits, target) * batch["usable"].flatten()).mean()
 
 
 def draws_per_prompt(rounds: int) -> int:

@@ -49,7 +49,8 @@ class TrainSettings:
     quantise: bool = True
     steps: int = 1000
     batch: int = 16  # global: over all processes
-    prompts: int = 4  # per image
+    prompts: int = 4  # per image, through the decoder
+    map_prompts: int = 28  # per image, through the text map alone (where the preset has one)
     rounds: int = 2
     learning_rate: float = 8e-4  # FluoroSAM's, at batch 16
     absent_share: float = 0.1
@@ -200,7 +201,7 @@ def _train(rank: int, job: _Job, track: Track) -> None:
     model.text_head.requires_grad_(False)
     average = FluoroSAM(model.config).requires_grad_(False)
     average.load_state_dict(model.state_dict())
-    objective = Objective(model, words.features, settings.rounds).to(device)
+    objective = Objective(model, words.features, settings.prompts, settings.rounds).to(device)
     average.to(device)
     optimiser = torch.optim.AdamW(_groups(model), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
     start, best, metrics = 0, -1.0, words.scores
@@ -265,9 +266,10 @@ def _train(rank: int, job: _Job, track: Track) -> None:
 def _batches(
     reader: ShardReader, settings: TrainSettings, start: int, rank: int, devices: Devices
 ) -> Iterator[dict[str, Tensor]]:
+    config = preset(settings.preset, text_dim=1)
     samples = SampleConfig(
-        size_px=preset(settings.preset, 1).image_size_px,
-        prompts=settings.prompts,
+        size_px=config.image_size_px,
+        prompts=settings.prompts + (settings.map_prompts if config.text_map else 0),
         draws=draws_per_prompt(settings.rounds),
         absent_share=settings.absent_share,
         seed=settings.seed,

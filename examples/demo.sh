@@ -13,8 +13,9 @@ fluoro phantom "$out/phantom" --count 12 --spacing 3 --resume
 step "2/8  cases: CT + labels in one form (here the labels are known; without --labels TotalSegmentator finds them)"
 fluoro segment-ct "$out/phantom/scans" --labels "$out/phantom/labels" -o "$out/ct" --resume
 
-step "3/8  X-rays with a mask for every structure"
-fluoro render "$out/ct" --views 60 --size 256 -o "$out/views" --resume
+step "3/8  frontal X-rays with a mask for every structure"
+fluoro render "$out/ct" --views 36 --size 256 --random-share 0 \
+  --view chest_pa --view chest_ap --view abdomen_ap --view pelvis_ap -o "$out/views" --resume
 
 step "4/8  words for every structure"
 fluoro describe -o "$out/descriptions" --resume
@@ -23,10 +24,11 @@ step "5/8  shards, split by body"
 fluoro pack "$out/views" --descriptions "$out/descriptions" --size 128 --val 0.09 --test 0.09 -o "$out/shards" --resume
 
 step "6/8  training: words first, then masks"
-fluoro train "$out/shards" --preset tiny --gpus 2 --device cpu --steps 600 -o "$out/run" --resume
+fluoro train "$out/shards" --preset tiny --gpus 2 --device cpu \
+  --steps 330 --prompts 2 --learning-rate 2e-3 -o "$out/run" --resume
 
 step "7/8  scores on a body that training never saw"
-fluoro eval "$out/run" "$out/shards" --limit 40 -o "$out/metrics" --resume
+fluoro eval "$out/run" "$out/shards" --limit 12 --clicks 1 -o "$out/metrics" --resume
 
 step "8/8  one new X-ray, one phrase, one mask"
 fluoro phantom "$out/patient/phantom" --seed 2026 --spacing 3 --resume

@@ -291,7 +291,7 @@ class Prediction(Model):
 
 
 class Run(Model):
-    """Written by every stage beside its header: the only file in which a resumed run may differ from an unbroken one."""
+    """Written by every stage beside its header; only here may a resumed run differ from an unbroken one."""
 
     format: Literal["fluoro.run/1"] = "fluoro.run/1"
     stage: str

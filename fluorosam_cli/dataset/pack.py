@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,8 +132,9 @@ def _packed(plan: PackPlan, structures: list[str], cases: list[str]) -> Iterator
         fitted, inner = fit_image(image, plan.size_px)
         for structure in view.structures:
             _check_size(structure.rle, image.shape, view)
-        codes = [{"size": list(m.rle.size), "counts": m.rle.counts.encode()} for m in view.structures]
-        decoded, corners = (coco.decode(codes), coco.toBbox(codes)) if codes else ([], [])
+        codes: Any = [{"size": list(m.rle.size), "counts": m.rle.counts.encode()} for m in view.structures]
+        decoded: Any = coco.decode(codes) if codes else None
+        corners: Any = coco.toBbox(codes) if codes else []
         masks = []
         for i, (structure, (x, y, w, h)) in enumerate(zip(view.structures, corners, strict=True)):
             box = (int(x), int(y), int(x + w), int(y + h))

@@ -1,6 +1,6 @@
 """The network: one image embedding, any number of prompts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -76,20 +76,37 @@ class FluoroSAM(nn.Module):
         """(B, 3, S, S) -> (B, dim, grid, grid)."""
         return self.image_encoder(image)
 
-    def decode(self, embedding: Tensor, prompts: Prompts) -> Decoded:
-        """Masks for every prompt, from the images' embeddings (B, dim, grid, grid)."""
+    def word_pixels(self, embedding: Tensor) -> Tensor | None:
+        """What the text map compares with words, (B, dim / 4, 4 grid, 4 grid); None where there is no text map."""
+        if self.text_map is None:
+            return None
+        return self.text_map.pixels(embedding, self.prompt_encoder.dense_position())
+
+    def decode(self, embedding: Tensor, prompts: Prompts, word_pixels: Tensor | None = None) -> Decoded:
+        """Masks for every prompt, from the images' embeddings (B, dim, grid, grid).
+
+        `word_pixels` saves computing them again for further prompts on the same images.
+        """
         token, _ = self.text_head(prompts.text)
         points = self.prompt_encoder.points(prompts.points_xy, prompts.point_labels)
         tokens = torch.cat([token[:, None], points], dim=1)
         keep = torch.cat([prompts.has_text[:, None], prompts.point_labels >= 0], dim=1)
-        mask_logits, has_mask = prompts.mask_logits, prompts.has_mask
-        if self.text_map is not None:
-            first = self.text_map(embedding[prompts.image_index], token[:, None])
-            mask_logits = torch.where(has_mask[:, None, None, None], mask_logits, first)
-            has_mask = has_mask | prompts.has_text
-        dense = self.prompt_encoder.dense(mask_logits, has_mask)
         position = self.prompt_encoder.dense_position()
-        return self.mask_decoder(embedding[prompts.image_index], position, dense, tokens, keep)
+        mask_logits, has_mask, by_words = prompts.mask_logits, prompts.has_mask, None
+        if self.text_map is not None:
+            pixels = self.word_pixels(embedding) if word_pixels is None else word_pixels
+            assert pixels is not None
+            first = self.text_map(pixels[prompts.image_index], token[:, None])
+            by_words = prompts.has_text & ~has_mask
+            mask_logits = torch.where(by_words[:, None, None, None], first, mask_logits)
+            has_mask = has_mask | by_words
+        dense = self.prompt_encoder.dense(mask_logits, has_mask)
+        decoded = self.mask_decoder(embedding[prompts.image_index], position, dense, tokens, keep)
+        if by_words is None:
+            return decoded
+        correction = decoded.masks  # the decoder corrects what the words alone have drawn
+        first = F.interpolate(mask_logits, correction.shape[-2:], mode="bilinear", align_corners=False)
+        return replace(decoded, masks=correction + first * by_words[:, None, None, None])
 
     def as_mask_input(self, logits: Tensor) -> Tensor:
         """Chosen logits (N, h, w) -> (N, 1, mask_input_px, mask_input_px), to be fed back as a prompt."""

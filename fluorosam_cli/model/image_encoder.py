@@ -28,7 +28,8 @@ class ImageEncoder(nn.Module):
     """(B, 3, S, S) channels from `preprocess.channels` -> (B, embedding_dim, grid, grid).
 
     As in FluoroSAM (arXiv 2403.08059): every stage is projected by a 1x1 convolution, resized to one grid and summed;
-    three residual blocks and a 1x1 convolution follow.
+    three residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's: trained from
+    scratch, the decoder learns much faster from an embedding of unit scale.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -37,7 +38,11 @@ class ImageEncoder(nn.Module):
             warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
             import timm
 
-        options: dict[str, Any] = {"img_size": config.image_size_px} if config.backbone.startswith("swin") else {}
+        options: dict[str, Any] = {}
+        if config.backbone.startswith("swin"):
+            options["img_size"] = config.image_size_px
+        if config.backbone.startswith("edgenext"):
+            options["ls_init_value"] = 1.0  # the default, 1e-6, hardly learns from scratch in a short training
         self.backbone = timm.create_model(config.backbone, features_only=True, out_indices=(0, 1, 2, 3), **options)
         channels: list[int] = self.backbone.feature_info.channels()  # pyright: ignore
         self.channels_last = config.backbone.startswith("swin")  # timm's Swin returns (B, H, W, C)
@@ -45,6 +50,7 @@ class ImageEncoder(nn.Module):
         self.laterals = nn.ModuleList(nn.Conv2d(c, config.neck_dim, 1) for c in channels)
         self.blocks = nn.Sequential(*(ResidualBlock(config.neck_dim) for _ in range(3)))
         self.output = nn.Conv2d(config.neck_dim, config.embedding_dim, 1)
+        self.norm = LayerNorm2d(config.embedding_dim)
 
     def forward(self, image: Tensor) -> Tensor:
         stages = self.backbone(image)
@@ -54,7 +60,7 @@ class ImageEncoder(nn.Module):
         merged = torch.zeros((), device=image.device)
         for lateral, stage in zip(self.laterals, stages, strict=True):
             merged = merged + _resize(lateral(stage), size)
-        return self.output(self.blocks(merged))
+        return self.norm(self.output(self.blocks(merged)))
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.model.layers import MLP, LayerNorm2d
 
+PRIOR_LOGIT = -2.0  # most pixels belong to no given structure
+
 
 class TextMap(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
@@ -19,14 +21,22 @@ class TextMap(nn.Module):
             nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
             LayerNorm2d(dim // 2),
             nn.GELU(),
-            nn.ConvTranspose2d(dim // 2, dim // 2, 2, stride=2),
-            LayerNorm2d(dim // 2),
-            nn.GELU(),
+            nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2),
+            LayerNorm2d(dim // 4),
+            nn.ReLU(),
         )
-        self.query = MLP(dim, dim, dim // 2 + 1, 3)  # a direction and an offset
+        self.query = MLP(dim, dim, dim // 4, 2)
+        self.norm = nn.LayerNorm(dim // 4)
+        self.offset = nn.Parameter(torch.tensor(PRIOR_LOGIT))
 
-    def forward(self, embedding: Tensor, token: Tensor) -> Tensor:
-        """Embedding (B, dim, grid, grid), K tokens for each image (B, K, dim) -> logits (B, K, 4 grid, 4 grid)."""
-        query = self.query(token)
-        maps = torch.einsum("bkc,bchw->bkhw", query[..., 1:], self.upscaling(embedding))
-        return maps / query.shape[-1] ** 0.5 + query[..., :1, None]
+    def pixels(self, embedding: Tensor, position: Tensor) -> Tensor:
+        """Embedding (B, dim, grid, grid), its positions (1, dim, grid, grid) -> (B, dim / 4, 4 grid, 4 grid).
+
+        Positions matter: where a structure usually lies is the first thing words can mean.
+        """
+        return self.upscaling(embedding + position)
+
+    def forward(self, pixels: Tensor, token: Tensor) -> Tensor:
+        """Features (N, dim / 4, h, w) and K tokens for each (N, K, dim) -> logits (N, K, h, w)."""
+        query = self.norm(self.query(token))
+        return torch.einsum("nkc,nchw->nkhw", query, pixels) / query.shape[-1] ** 0.5 + self.offset

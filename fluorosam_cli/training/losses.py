@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FOCAL_WEIGHT, FOCAL_GAMMA, FOCAL_ALPHA = 20.0, 2.0, 0.25  # SAM (arXiv 2304.02643); RetinaNet's gamma and alpha
+FOCAL_WEIGHT, FOCAL_GAMMA = 20.0, 2.0  # segment-anything (arXiv 2304.02643) and RetinaNet
+FOCAL_ALPHA = 0.75  # not RetinaNet's .25: that favours the background, and from scratch it empties every mask at first
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -21,7 +22,7 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def map_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy + Dice loss of logits (N, h, w) against soft targets (N, h, w) -> (N,); Dice only where not empty."""
+    """Cross-entropy + Dice of logits (N, h, w) against soft targets (N, h, w) -> (N,); no Dice for empty targets."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(1, 2))
     probability = logits.sigmoid()
     total = target.sum(dim=(1, 2))

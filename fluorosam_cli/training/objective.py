@@ -11,6 +11,8 @@ from fluorosam_cli.model.preprocess import channels
 from fluorosam_cli.training.losses import best_of, hard_iou, map_loss, mask_loss
 from fluorosam_cli.training.prompting import FIRST_DRAWS, POINT_SLOTS, first_prompts, next_click, shrink
 
+MAP_WEIGHT = 5.0  # on a par with the decoder's gradient in the image encoder
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -38,7 +40,8 @@ class Objective(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Losses:
         """batch: image (B, S, S), masks (B, P, S, S), phrase, present, usable (B, P), uniform (B, P, draws)."""
         embedding = self.model.encode_image(channels(batch["image"]))
-        map_loss_mean = self._map_loss(embedding, batch)
+        pixels = self.model.word_pixels(embedding)
+        map_loss_mean = self._map_loss(pixels, batch)
         batch = {name: value if name == "image" else value[:, : self.prompts] for name, value in batch.items()}
         images, prompts = batch["phrase"].shape
         masks, uniform = batch["masks"].flatten(0, 1), batch["uniform"].flatten(0, 1)
@@ -51,7 +54,7 @@ class Objective(nn.Module):
         mask_sum = iou_sum = presence_sum = embedding.new_zeros(())
         first_iou = embedding.new_zeros(())
         for number in range(self.rounds):
-            decoded = self.model.decode(embedding, asked)
+            decoded = self.model.decode(embedding, asked, pixels)
             logits = decoded.masks.float()
             target = shrink(masks, logits.shape[-1])
             actual = hard_iou(logits.detach(), target)
@@ -73,15 +76,15 @@ class Objective(nn.Module):
                     uniform[:, FIRST_DRAWS + number],
                     POINT_SLOTS + number,
                 )
-        total = (mask_sum + iou_sum + presence_sum) / self.rounds + map_loss_mean
+        total = (mask_sum + iou_sum + presence_sum) / self.rounds + MAP_WEIGHT * map_loss_mean
         return Losses(total, mask_sum.detach(), iou_sum.detach(), presence_sum.detach(), first_iou)
 
-    def _map_loss(self, embedding: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def _map_loss(self, pixels: Tensor | None, batch: dict[str, Tensor]) -> Tensor:
         """Loss of the text map over every structure of the batch, absent ones included."""
-        if self.model.text_map is None:
-            return embedding.new_zeros(())
+        if self.model.text_map is None or pixels is None:
+            return batch["image"].new_zeros(())
         token, _ = self.model.text_head(self.phrase_features[batch["phrase"].flatten()])
-        logits = self.model.text_map(embedding, token.unflatten(0, batch["phrase"].shape)).flatten(0, 1).float()
+        logits = self.model.text_map(pixels, token.unflatten(0, batch["phrase"].shape)).flatten(0, 1).float()
         target = shrink(batch["masks"].flatten(0, 1), logits.shape[-1])
         return (map_loss(logits, target) * batch["usable"].flatten()).mean()
 

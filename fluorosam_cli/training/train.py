@@ -55,7 +55,7 @@ class TrainSettings:
     learning_rate: float = 8e-4  # FluoroSAM's, at batch 16
     absent_share: float = 0.1
     validations: int = 10
-    validation_images: int = 40
+    validation_images: int = 32
     seed: int = 0
 
 

@@ -79,11 +79,13 @@ def test_two_processes_follow_one(shards, tmp_path):
 
 
 def test_eight_images_are_learnt(shards, tmp_path):
-    settings = TrainSettings(preset="tiny", steps=60, batch=8, prompts=3, rounds=1, learning_rate=2e-3, validations=2)
+    settings = TrainSettings(
+        preset="tiny", steps=60, batch=8, prompts=3, map_prompts=1, rounds=1, learning_rate=2e-3, validations=1
+    )
     launch(shards, tmp_path, settings, Devices("cpu", 1))
     with open(tmp_path / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert sum(float(row["mask"]) for row in rows[-5:]) < 0.4 * sum(float(row["mask"]) for row in rows[:5])
+    assert sum(float(row["mask"]) for row in rows[-5:]) < 0.6 * sum(float(row["mask"]) for row in rows[:5])
     assert float(rows[-1]["validation_text_iou"]) > 0.5
 
 

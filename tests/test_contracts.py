@@ -27,7 +27,7 @@ IDENTITY3 = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 IDENTITY4 = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 RLE = {"size": [4, 4], "counts": "04L0"}
 ESTIMATE = {"mean": 0.5, "ci95_low": 0.4, "ci95_high": 0.6, "count": 3}
-MODEL_NUMBERS = {name: 8 for name in ModelConfig.model_fields if name not in ("preset", "backbone")}
+MODEL_NUMBERS = {name: 8 for name, field in ModelConfig.model_fields.items() if field.annotation is int}
 
 MINIMAL: dict[str, dict] = {
     "case": {
@@ -102,7 +102,7 @@ MINIMAL: dict[str, dict] = {
         "shards": [{"file": "train-00000.h5", "split": "train", "images": 1, "masks": 1, "sha256": SHA}],
     },
     "checkpoint": {
-        "model": {"preset": "tiny", "backbone": "vit", **MODEL_NUMBERS},
+        "model": {"preset": "tiny", "backbone": "vit", "text_map": True, **MODEL_NUMBERS},
         "text_encoder": {"name": "minilm", "revision": "0.1.0", "dim": 384},
         "weights_sha256": SHA,
         "step": 1,

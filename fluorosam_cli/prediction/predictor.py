@@ -141,12 +141,11 @@ class Predictor:
         return prompts
 
     def _encode_texts(self, texts: list[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text not in self._features]
-        if not new:
-            return
-        encoder = self._encoder = self._encoder or _text_encoder(self.checkpoint)
-        features = torch.as_tensor(encoder.encode(new), dtype=torch.float32, device=self._device)
-        self._features.update(zip(new, features, strict=True))
+        """One phrase at a time: in company, the last digits would depend on the company."""
+        for text in texts:
+            if text not in self._features:
+                encoder = self._encoder = self._encoder or _text_encoder(self.checkpoint)
+                self._features[text] = torch.as_tensor(encoder.encode([text])[0], dtype=torch.float32).to(self._device)
 
     def _as_input(self, prompt: ImagePrompt, frame: Frame) -> "_InputPrompt":
         """Check a prompt and bring it into the network's square."""

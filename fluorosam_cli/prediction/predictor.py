@@ -74,6 +74,7 @@ class Predictor:
         self._features: dict[str, torch.Tensor] = {}
         self._frame: Frame | None = None
         self._embedding: torch.Tensor | None = None
+        self._word_pixels: torch.Tensor | None = None
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, device: str = "cpu", threshold: float = 0.5) -> "Predictor":
@@ -89,6 +90,7 @@ class Predictor:
         fitted, self._frame = preprocess.fit(grey, self._model.config.image_size_px)
         with torch.inference_mode():
             self._embedding = self._model.encode_image(preprocess.channels(fitted[None]))
+            self._word_pixels = self._model.word_pixels(self._embedding)
 
     def predict(
         self,
@@ -117,7 +119,7 @@ class Predictor:
         return answers
 
     def _decode(self, inputs: "list[_InputPrompt]", frame: Frame, embedding: torch.Tensor) -> Iterator[PredictedMasks]:
-        decoded = self._model.decode(embedding, self._batch(inputs))
+        decoded = self._model.decode(embedding, self._batch(inputs), self._word_pixels)
         low = decoded.masks.float()
         presence = decoded.presence.float().sigmoid().tolist()
         ious, logits = decoded.iou.float().cpu().numpy(), low.cpu().numpy()

@@ -268,6 +268,8 @@ class Output:
 
     def __enter__(self) -> "Output":
         if not self.resuming and self.path.is_dir():
+            if self.header is not None:  # first, so that a folder half deleted does not look finished
+                (self.path / self.header).unlink(missing_ok=True)
             for entry in self.path.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         self.path.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,8 @@ def pack(
     ] = False,
 ) -> dict[str, object]:
     """Pack rendered views and their descriptions into HDF5 shards, split by case."""
+    from fluorosam_cli.artefacts import read_header
+    from fluorosam_cli.contracts import Shards
     from fluorosam_cli.dataset.pack import pack as write_shards
     from fluorosam_cli.dataset.pack import plan_pack
     from fluorosam_cli.dataset.shards import HEADER
@@ -34,7 +36,11 @@ def pack(
         return stage.plan(images=plan.header.count, cases=split, phrases=len(plan.phrases))
     inputs = [views / "views.json", views / plan.header.views, descriptions / "descriptions.json"]
     with stage.output(HEADER, inputs=inputs) as output:
-        header = write_shards(plan, output, stage.track)
+        if output.finished:
+            header = read_header(output.path / HEADER, Shards)
+            output.skipped = plan.header.count
+        else:
+            header = write_shards(plan, output, stage.track)
     masks = sum(shard.masks for shard in header.shards)
     return {"images": plan.header.count, "masks": masks, "cases": split, "structures": len(header.structures)}
 

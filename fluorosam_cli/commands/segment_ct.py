@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluorosam_cli.commands.stage import Stage, command, existing
+from fluorosam_cli.commands.stage import Stage, command
 from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def segment_ct(
     from fluorosam_cli.ct.segment import check_ready
 
     mode = _mode(labels, fast, fastest, device)
-    found = find_scans(scans, labels and existing(labels))
+    if labels is not None and not labels.exists():
+        raise FluoroError(f"{labels}: no such file or folder", "check the path after --labels")
+    found = find_scans(scans, labels)
     single = len(found) == 1
     if labels is not None and labels.is_file() and not single:
         raise UsageError(

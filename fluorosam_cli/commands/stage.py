@@ -18,7 +18,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from fluorosam_cli.commands.progress import track
-from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.errors import UsageError
 
 log = logging.getLogger("fluoro")
 
@@ -151,10 +151,3 @@ def _print(stage: Stage, summary: dict[str, object]) -> None:
             if key != "failed":
                 log.info("%s: %s", key, value)
         sys.stdout.write(f"{stage.folder}\n")
-
-
-def existing(path: Path) -> Path:
-    """The path, when it exists; otherwise the error every stage gives."""
-    if not path.exists():
-        raise FluoroError(f"{path}: no such file or folder", "check the path")
-    return path

@@ -37,18 +37,11 @@ def bootstrap_weights(units: int, seed: int) -> np.ndarray:
     return rng.multinomial(units, np.full(units, 1 / units), size=BOOTSTRAP_DRAWS).astype(np.float64)
 
 
-def estimate(values: np.ndarray, units: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Mean of values (n,) that belong to units (n,), and its 95 % percentile interval over resampled units.
-
-    `weights` (draws, units) come from `bootstrap_weights`.
-    """
-    return grouped_estimate(values, np.zeros(len(values), int), units, weights)
-
-
 def grouped_estimate(values: np.ndarray, groups: np.ndarray, units: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Mean over groups (structures) of the mean of each group's values, with its interval over resampled units.
+    """Mean over groups (structures) of the mean of each group's values, with its 95 % interval over resampled units.
 
-    A group none of whose units is drawn is left out of that resample.
+    values, groups and units are (n,); `weights` (draws, units) come from `bootstrap_weights`. A group
+    none of whose units is drawn is left out of that resample.
     """
     columns = int(groups.max()) + 1
     sums = np.zeros((weights.shape[1], columns))

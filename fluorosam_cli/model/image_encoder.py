@@ -28,8 +28,7 @@ class ImageEncoder(nn.Module):
     """(B, 3, S, S) channels from `preprocess.channels` -> (B, embedding_dim, grid, grid).
 
     As in FluoroSAM (arXiv 2403.08059): every stage is projected by a 1x1 convolution, resized to one grid and summed;
-    three residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's: trained from
-    scratch, the decoder learns much faster from an embedding of unit scale.
+    three residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -42,7 +41,7 @@ class ImageEncoder(nn.Module):
         if config.backbone.startswith("swin"):
             options["img_size"] = config.image_size_px
         if config.backbone.startswith("edgenext"):
-            options["ls_init_value"] = 1.0  # the default, 1e-6, hardly learns from scratch in a short training
+            options["ls_init_value"] = 1.0  # timm's 1e-6 leaves the blocks idle at first: meant for long schedules
         self.backbone = timm.create_model(config.backbone, features_only=True, out_indices=(0, 1, 2, 3), **options)
         channels: list[int] = self.backbone.feature_info.channels()  # pyright: ignore
         self.channels_last = config.backbone.startswith("swin")  # timm's Swin returns (B, H, W, C)

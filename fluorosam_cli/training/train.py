@@ -170,6 +170,8 @@ def _process(rank: int, job: _Job, track: Track, store: str, problems: Any) -> N
     _log_in_child()
     world = job.devices.world
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+    if job.devices.kind == "cuda":
+        torch.cuda.set_device(rank)
     dist.init_process_group(
         "nccl" if job.devices.kind == "cuda" else "gloo", init_method=store, rank=rank, world_size=world
     )
@@ -214,7 +216,7 @@ def _train(rank: int, job: _Job, track: Track) -> None:
     validation = ShardReader(job.shards, "val")
     names = _name_features(reader, words.features).to(device)
     every = max(1, settings.steps // settings.validations)
-    log = _Log(folder / "log.csv", start) if rank == 0 else None
+    table = _Log(folder / "log.csv", start) if rank == 0 else None
     amp = torch.autocast("cuda", torch.bfloat16) if devices.kind == "cuda" else nullcontext()
     steps = range(start, settings.steps)
     batches = _batches(reader, settings, start, rank, devices)
@@ -239,12 +241,12 @@ def _train(rank: int, job: _Job, track: Track) -> None:
         _update_average(average, model, step)
         if rank != 0:
             continue
-        assert log is not None
+        assert table is not None
         done = step + 1
         validated: float | None = None
         if done % every == 0 or done == settings.steps:
             validated = text_iou(average, validation, names, settings.validation_images) if len(validation) else None
-        log.write(done, losses, rate, validated)
+        table.write(done, losses, rate, validated)
         if done % every == 0 or done == settings.steps:
             if validated is not None:
                 metrics = {**metrics, "validation_text_iou": validated}

@@ -1,10 +1,12 @@
 # make demo: the whole chain on generated phantoms. make test: the tests. Both install what they need into .venv first.
+# make bench: fluoro beside its peers, which live in .venv-bench. `make bench ARGS="--only projector"`, `ARGS=--small`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 $(VENV)/.core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +22,18 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# A peer that cannot be installed here is left out, and its rows say so.
+$(BENCH)/.peers: pyproject.toml tests/bench/peers.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --editable .
+	while read -r peer; do \
+	  $(BENCH)/bin/pip install --quiet "$$peer" || echo "$$peer: not installed" >&2; \
+	done < tests/bench/peers.txt
+	touch $@
+
+bench: $(BENCH)/.peers
+	$(BENCH)/bin/python -m tests.bench $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -129,11 +130,14 @@ def _record(model: type[AnyModel], line: bytes, path: Path, number: int) -> AnyM
 class Lines:
     """A JSON Lines file that grows record by record and is renamed into place when complete.
 
-    `done` holds the records a killed run had already written; a half-written last line is dropped.
+    `done` holds the records a killed run had already written; a half-written last line is dropped. With `order`, a sort
+    key of records, those of a complete file are in that order, whichever they came in.
     """
 
-    def __init__(self, path: Path, model: type[AnyModel]) -> None:
+    def __init__(self, path: Path, model: type[AnyModel], order: Callable[[Any], Any] | None = None) -> None:
         self.path = path
+        self._model = model
+        self._order = order
         self._growing = path.with_name(path.name + ".part")
         if path.is_file() and not self._growing.is_file():
             os.replace(path, self._growing)
@@ -154,12 +158,21 @@ class Lines:
         self._file.flush()
 
     def close(self, complete: bool) -> None:
-        if complete:
-            self._file.flush()
-            os.fsync(self._file.fileno())
         self._file.close()
         if complete:
+            if self._order:
+                self._sort(self._order)
+            with open(self._growing, "rb+") as file:
+                os.fsync(file.fileno())
             os.replace(self._growing, self.path)
+
+    def _sort(self, order: Callable[[Any], Any]) -> None:
+        lines = self._growing.read_bytes().splitlines(keepends=True)
+        keys = [order(_record(self._model, line, self.path, number)) for number, line in enumerate(lines, 1)]
+        if any(one > other for one, other in pairwise(keys)):
+            ordered = [line for _, line in sorted(zip(keys, lines, strict=True))]
+            with atomic_path(self._growing) as temporary:
+                temporary.write_bytes(b"".join(ordered))
 
     def __enter__(self) -> "Lines":
         return self
@@ -175,7 +188,8 @@ class Output:
     """The folder a stage writes: refused, replaced or continued, and its `run.json`.
 
     Use as a context manager. `done`, `skipped` and `failed` are counted by the stage. Two runs are the same, and the
-    second may resume the first, when `config` and `inputs_sha256` are equal.
+    second may resume the first, when `config` and `inputs_sha256` are equal. Runs that write one `part` each, say
+    `3-of-16`, share a folder, also at the same time: each has its own `run-3-of-16.json` and touches nothing else.
     """
 
     def __init__(
@@ -190,10 +204,13 @@ class Output:
         inputs: Iterable[Path] = (),
         overwrite: bool = False,
         resume: bool = False,
+        part: str | None = None,
     ) -> None:
         if overwrite and resume:
             raise UsageError("--overwrite and --resume exclude each other", "give one of them")
         self.path = path
+        self.part = part
+        self.run_file = f"run-{part}.json" if part else RUN_FILE
         self.header = header
         self.done = 0
         self.skipped = 0
@@ -222,7 +239,9 @@ class Output:
             raise FluoroError(f"{self.path}: is a file, a folder is needed", "give another folder with -o")
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return False
-        ours = (self.path / RUN_FILE).is_file()
+        ours = (self.path / self.run_file).is_file()
+        if self.part and not ours and any(self.path.glob("run-*-of-*.json")) and not (self.path / RUN_FILE).is_file():
+            return False  # other parts have begun
         if overwrite:
             if not ours:
                 raise FluoroError(
@@ -235,8 +254,8 @@ class Output:
                 f"{self.path}: not empty", "add --resume to continue it, --overwrite to replace it, or -o for another"
             )
         if not ours:
-            raise FluoroError(f"{self.path}: nothing to resume (no {RUN_FILE})", "give another folder with -o")
-        before = read_header(self.path / RUN_FILE, Run)
+            raise FluoroError(f"{self.path}: nothing to resume (no {self.run_file})", "give another folder with -o")
+        before = read_header(self.path / self.run_file, Run)
         now = json.loads(self._run.model_dump_json())
         if before.stage != self._run.stage:
             raise FluoroError(f"{self.path}: was written by `fluoro {before.stage}`", "give another folder with -o")
@@ -264,9 +283,12 @@ class Output:
             "failed": [_without_roots(problem) for problem in self.failed],
             "seconds": round(time.monotonic() - self._started, 3),
         }
-        write_json(self.path / RUN_FILE, self._run.model_copy(update=update))
+        write_json(self.path / self.run_file, self._run.model_copy(update=update))
 
     def __enter__(self) -> "Output":
+        if self.part:
+            self._write_run("running")
+            return self
         if not self.resuming and self.path.is_dir():
             if self.header is not None:  # first, so that a folder half deleted does not look finished
                 (self.path / self.header).unlink(missing_ok=True)
@@ -287,9 +309,12 @@ class Output:
         status = "done" if kind is None else "interrupted" if issubclass(kind, KeyboardInterrupt) else "failed"
         try:
             self._write_run(status)
-            if status == "failed" and [entry.name for entry in self.path.iterdir()] == [RUN_FILE]:
-                (self.path / RUN_FILE).unlink()  # nothing was made, so nothing stands in the way of another try
-                self.path.rmdir()
+            nothing = status == "failed" or (self.failed and not self.done and not self.skipped)
+            alone = [entry.name for entry in self.path.iterdir()] == [self.run_file]
+            if status != "interrupted" and nothing and (alone or self.part):
+                (self.path / self.run_file).unlink()  # nothing was made, so nothing stands in the way of another try
+                if alone:
+                    self.path.rmdir()
         except OSError:
             if kind is None:
                 raise

@@ -41,6 +41,20 @@ class CaseStructure(Model):
     cut_by: list[Literal["superior", "inferior", "left", "right", "anterior", "posterior"]]  # borders of the scan
 
 
+class Finding(Model):
+    gate: Literal["structures", "volume", "side", "order", "fit"]
+    structure: str | None
+    text: str  # what a person has to look at
+
+
+class CaseQuality(Model):
+    suspicious: bool
+    findings: list[Finding]
+    body_ml: float  # denser than -400 HU
+    table_ml: float  # of that density, outside the body and set to air
+    metal_ml: float  # at 3000 HU or more: metal, or undiluted contrast medium
+
+
 class Case(Model):
     format: Literal["fluoro.case/1"] = "fluoro.case/1"
     name: str
@@ -54,6 +68,7 @@ class Case(Model):
     labels_sha256: Sha256
     segmenter: Segmenter
     structures: list[CaseStructure]
+    quality: CaseQuality | None = None
 
 
 # --- views: rendered X-rays with their masks --------------------------------------------------------------------------
@@ -68,11 +83,39 @@ class Rle(Model):
 
 class StructureMask(Model):
     name: str
-    kind: Literal["structure", "group", "tool"]
+    kind: Literal["structure", "group", "outline", "tool"]
     rle: Rle
     box_xyxy: BoxXYXY
     area_px: int
-    truncated: list[Literal["detector", "scan"]]  # cut by the detector's edge, by the scan's border
+    truncated: list[Literal["detector", "scan"]]  # cut by the edge of the detector or field, by the scan's border
+
+
+class Collimation(Model):
+    shape: Literal["rectangle", "circle"]
+    box_xyxy: tuple[float, float, float, float]  # edges of the field in pixels, beyond the image where none is in it
+
+
+class Look(Model):
+    """How the image was processed for display; `render/display.py` says what the numbers do."""
+
+    style: Literal["plain", "vendor", "clahe"]
+    detail: float
+    evening: float
+    grey: float
+    curve: float
+    latitude: tuple[float, float]
+    masked: bool  # what the collimator covers is black
+
+
+class ViewTool(Model):
+    """A tool in the beam: what it is and where; its mask is a `StructureMask` of kind `tool`."""
+
+    name: str
+    family: str
+    placement: str
+    structure: str | None  # the one it was placed in
+    world_from_tool: Matrix4x4 | None = None  # LPS mm; a reflection where a left one was made from a right one
+    centre_line_lps_mm: list[tuple[float, float, float]] | None = None  # of a flexible tool, from its tip outward
 
 
 class View(Model):
@@ -81,6 +124,8 @@ class View(Model):
     case: str
     index: int
     image: str
+    width: int
+    height: int
     view: str  # "pa", "ap", "lateral_left", "random", ...
     seed: list[int]
     positioner_primary_angle_deg: float
@@ -88,21 +133,43 @@ class View(Model):
     source_to_detector_mm: float
     source_to_isocenter_mm: float
     pixel_spacing_mm: float
+    image_rotation_deg: float = 0.0  # of the image's top against the head's direction
+    nearest_mm: float = 0.0  # depths from the source between which the body is in the beam
+    farthest_mm: float | None = None
     intrinsic: Matrix3x3
     camera_from_world: Matrix4x4
     kvp: float
     mas: float
     filtration_mm_al: float
     filtration_mm_cu: float = 0.0
+    grid_ratio: float = 0.0  # 0: no grid
+    focal_spot_mm: float = 0.0
+    anode_side: Literal["left", "right", "top", "bottom"] | None = None  # of the image, weakened by the heel
+    flat_fielded: bool = True
+    collimation: Collimation | None = None
+    look: Look | None = None  # None: the raw intensity
+    raw: str | None = None  # file of the intensity at the detector as a share of the open beam, 32-bit TIFF
+    integrals: str | None = None  # file of what the rays crossed, at the size in `Views.integrals`
+    travel: str | None = None  # file of the path length through every structure, at full size
+    tools: list[ViewTool] = []
     structures: list[StructureMask]
+    tools: list[ViewTool] = []
 
 
 class Projector(Model):
     name: str
     version: str
-    interpolation: Literal["siddon"]
+    interpolation: Literal["siddon", "joseph"]
     min_path_mm: float
     materials: list[str]
+
+
+class IntegralsHeader(Model):
+    """What the files named in `View.integrals` hold; `render/integrals.py` writes and reads them."""
+
+    size_px: int  # the longer side
+    materials: list[str]
+    tissues: list[str]
 
 
 class ViewsCase(Model):
@@ -116,12 +183,38 @@ class Views(Model):
     views: str = "views.jsonl"
     count: int
     seed: int
-    width: int
-    height: int
     bits: Literal[16] = 16
     polarity: Literal["bone_bright", "bone_dark"]
     projector: Projector
+    contrast: list[str] = []  # structures filled with contrast agent
+    without: list[str] = []  # terms of the physics left out
+    integrals: IntegralsHeader | None = None
     cases: list[ViewsCase]
+
+
+# --- poses: views a user asks for by their matrices -------------------------------------------------------------------
+
+
+class Pose(Model):
+    """One view; the matrices of a line of `views.jsonl` can be pasted here."""
+
+    name: str = "pose"  # becomes the view's name; a body part in it (`knee_1`) chooses its exposure
+    case: str | None = None  # None: every case
+    intrinsic: Matrix3x3  # pixels from camera mm; first focal length negative in a mirrored view
+    camera_from_world: Matrix4x4  # rigid, from LPS mm to x right, y down, z from the source to the detector
+    width: int = Field(ge=1, le=8192)
+    height: int = Field(ge=1, le=8192)
+    source_to_detector_mm: float = Field(1000.0, gt=0)
+    source_to_isocenter_mm: float | None = Field(None, gt=0)  # only recorded; None: the detector's distance
+    nearest_mm: float = Field(0.0, ge=0)
+    farthest_mm: float | None = Field(None, gt=0)
+    kvp: float | None = Field(None, ge=40, le=150)  # None: drawn
+    mas: float | None = Field(None, gt=0)
+
+
+class Poses(Model):
+    format: Literal["fluoro.poses/1"] = "fluoro.poses/1"
+    poses: list[Pose] = Field(min_length=1)
 
 
 # --- descriptions: words for structures -------------------------------------------------------------------------------
@@ -312,6 +405,7 @@ class Run(Model):
 ARTEFACTS: dict[str, type[Model]] = {
     "case.json": Case,
     "views.json": Views,
+    "poses.json": Poses,
     "descriptions.json": Descriptions,
     "shards.json": Shards,
     "checkpoint.json": Checkpoint,

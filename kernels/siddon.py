@@ -14,10 +14,55 @@ from typing import Any
 import warp as wp
 
 BRICK = wp.constant(8)  # voxels a side
-HU_OFFSET = wp.constant(1024)  # row of the material table = HU + HU_OFFSET
+ROW_OFFSET = wp.constant(1024)  # row of the material table = value of the voxel + ROW_OFFSET
 MM_PER_CM = wp.constant(10.0)
 NEVER = wp.constant(1.0e30)  # where a ray crosses the planes it runs along
 PARALLEL = wp.constant(wp.float64(1.0e-9))  # voxels per mm; slower than that along an axis is standing still
+
+
+@wp.func
+def pixel_ray(rays: wp.array2d(dtype=wp.vec3d), view: int, row: int, column: int):
+    """Source and direction of a pixel's ray in voxels, the direction's length one mm, and mm of it per mm of depth."""
+    u = wp.float64(column)
+    v = wp.float64(row)
+    direction = rays[view, 1] + u * rays[view, 2] + v * rays[view, 3]
+    slant = wp.length(rays[view, 4] + u * rays[view, 5] + v * rays[view, 6])
+    direction = direction / slant
+    for axis in range(3):
+        if wp.abs(direction[axis]) < PARALLEL:
+            direction[axis] = wp.float64(0.0)
+    return rays[view, 0], direction, slant
+
+
+@wp.func
+def box_span(
+    source: wp.vec3d, direction: wp.vec3d, low: wp.vec3i, high: wp.vec3i, nearest: wp.float64, farthest: wp.float64
+):
+    """Distances between `nearest` and `farthest` at which the ray enters and leaves the box; far <= near: it misses."""
+    near = nearest
+    far = farthest
+    for axis in range(3):
+        to_low = wp.float64(low[axis]) - source[axis]
+        to_high = wp.float64(high[axis]) - source[axis]
+        if direction[axis] == wp.float64(0.0):
+            if to_low > wp.float64(0.0) or to_high <= wp.float64(0.0):
+                far = wp.float64(-1.0)
+        else:
+            one = to_low / direction[axis]
+            other = to_high / direction[axis]
+            near = wp.max(near, wp.min(one, other))
+            far = wp.min(far, wp.max(one, other))
+    return near, far
+
+
+@wp.func
+def reciprocal(direction: wp.vec3):
+    """One over each component, 0 where it stands still."""
+    return wp.vec3(
+        wp.where(direction[0] == 0.0, 0.0, 1.0 / direction[0]),
+        wp.where(direction[1] == 0.0, 0.0, 1.0 / direction[1]),
+        wp.where(direction[2] == 0.0, 0.0, 1.0 / direction[2]),
+    )
 
 
 @wp.func
@@ -109,12 +154,12 @@ def occupied_span(
 def brick_kernel(labelled: bool, label_type: Any) -> wp.Kernel:
     """Kernel over bricks (z, y, x) that marks those holding any mass or, if `labelled`, any label asked for.
 
-    `has_mass` (4096) says so for HU = position - 1024; the other arguments are as in `projection_kernel`.
+    `has_mass` says so for each row of the material table; the other arguments are as in `projection_kernel`.
     """
 
     @wp.kernel(module="unique", enable_backward=False)
     def mark_bricks(
-        hu: wp.array(dtype=wp.int16),
+        rows: wp.array(dtype=wp.int16),
         labels: wp.array(dtype=label_type),
         slot_of_label: wp.array(dtype=wp.int32),
         has_mass: wp.array(dtype=wp.uint8),
@@ -132,7 +177,7 @@ def brick_kernel(labelled: bool, label_type: Any) -> wp.Kernel:
                         if wp.static(labelled):
                             if slot_of_label[int(labels[voxel])] > 0:
                                 found = wp.uint8(1)
-                        if has_mass[int(hu[voxel]) + HU_OFFSET] > wp.uint8(0):
+                        if has_mass[int(rows[voxel]) + ROW_OFFSET] > wp.uint8(0):
                             found = wp.uint8(1)
         occupied[(brick_z * bricks[1] + brick_y) * bricks[0] + brick_x] = found
 
@@ -143,25 +188,27 @@ def brick_kernel(labelled: bool, label_type: Any) -> wp.Kernel:
 def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
     """Kernel over (view, row, column) for so many materials, at most `slots` - 1 labels, and labels of that type.
 
-    With `slots` 0 labels are not looked at: the image alone. The kernel's arguments:
+    With `slots` 0 labels are not looked at: the image alone. With `materials` 0 the voxels are not: labels alone. The
+    kernel's arguments:
 
-    - `hu`, `labels` (voxels), `shape` (x, y, z); HU within the table;
+    - `rows` (voxels): each voxel's row in the material table, less `ROW_OFFSET`; `labels` (voxels); `shape` (x, y, z);
     - `slot_of_label`: label id -> slot in which its path is summed; 0 for labels nobody asked for;
-    - `table` (4096) densities in g/cm3 of each material for HU = row - 1024;
+    - `table`: density in g/cm3 of each material, a row for each kind of voxel;
     - `occupied` (bricks) and `bricks` (x, y, z); `low` and `high` bound the bricks that may be occupied;
-    - `rays` (views, 7): source, direction of pixel (0, 0), its change per column and per row in voxels, then the last
-      three in mm, which give the direction's length;
-    - `first_row` of the launch (tiles of rows may be launched apart), `width` of the image;
+    - `rays` (views, 8): source, direction of pixel (0, 0), its change per column and per row in voxels; the last three
+      in mm, as long as one mm of depth; the depths in mm between which there is anything (two, and a 0);
+    - `first_view` and `first_row` of the launch (tiles of rows may be launched apart), `width` of the image;
     - `member_start` (outputs + 1), `members`: the slots that make up each output, in compressed rows; `part_start`
-      (labels asked for + 2), `part_of`: the other way round, the outputs that each slot is part of;
+      (labels asked for + 2), `part_of`: the other way round, the outputs that each slot is part of; `path_start` and
+      `path_members` like the first two, for the sums written to `path_mm`;
     - `mass` (views, materials, pixels) g/cm2; `bits` (views, pixels, words): bit o % 32 of word o // 32 says that
-      output o has a path of at least `min_path_mm`; `travel` (views, outputs, pixels) mm, or empty. All zero at first.
+      output o has a path of at least `min_path_mm`; `path_mm` (views, paths, pixels), or empty. All zero at first.
     """
-    densities = wp.types.vector(length=materials, dtype=wp.float32)
-    paths = wp.types.vector(length=max(slots, 1), dtype=wp.float32)
+    densities = wp.types.vector(length=max(materials, 1), dtype=wp.float32)
+    lengths = wp.types.vector(length=max(slots, 1), dtype=wp.float32)
 
     @wp.func
-    def sum_of_members(path: paths, members: wp.array(dtype=wp.int32), first: int, last: int):
+    def sum_of_members(path: lengths, members: wp.array(dtype=wp.int32), first: int, last: int):
         through = float(0.0)
         for member in range(first, last):
             through += path[members[member]]
@@ -169,7 +216,7 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
 
     @wp.kernel(module="unique", enable_backward=False)
     def project(
-        hu: wp.array(dtype=wp.int16),
+        rows: wp.array(dtype=wp.int16),
         labels: wp.array(dtype=label_type),
         shape: wp.vec3i,
         slot_of_label: wp.array(dtype=wp.int32),
@@ -179,54 +226,36 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
         low: wp.vec3i,
         high: wp.vec3i,
         rays: wp.array2d(dtype=wp.vec3d),
+        first_view: int,
         first_row: int,
         width: int,
         member_start: wp.array(dtype=wp.int32),
         members: wp.array(dtype=wp.int32),
         part_start: wp.array(dtype=wp.int32),
         part_of: wp.array(dtype=wp.int32),
+        path_start: wp.array(dtype=wp.int32),
+        path_members: wp.array(dtype=wp.int32),
         min_path_mm: float,
         mass: wp.array3d(dtype=wp.float32),
         bits: wp.array3d(dtype=wp.uint32),
-        travel: wp.array3d(dtype=wp.float32),
+        path_mm: wp.array3d(dtype=wp.float32),
     ):
-        view, tile_row, column = wp.tid()
+        tile_view, tile_row, column = wp.tid()
+        view = tile_view + first_view
         row = tile_row + first_row
         pixel = row * width + column
 
         # Clip in double precision, and go on in single precision from where the ray enters the box.
-        u = wp.float64(column)
-        v = wp.float64(row)
-        source = rays[view, 0]
-        ahead = rays[view, 1] + u * rays[view, 2] + v * rays[view, 3]
-        ahead = ahead / wp.length(rays[view, 4] + u * rays[view, 5] + v * rays[view, 6])
-        box_low = wp.vec3i(low[0] * BRICK, low[1] * BRICK, low[2] * BRICK)
-        box_high = wp.vec3i(
-            wp.min(high[0] * BRICK, shape[0]), wp.min(high[1] * BRICK, shape[1]), wp.min(high[2] * BRICK, shape[2])
-        )
-        near = wp.float64(0.0)
-        far = wp.float64(NEVER)
-        for axis in range(3):
-            to_low = wp.float64(box_low[axis]) - source[axis]
-            to_high = wp.float64(box_high[axis]) - source[axis]
-            if wp.abs(ahead[axis]) < PARALLEL:
-                ahead[axis] = wp.float64(0.0)
-                if to_low > wp.float64(0.0) or to_high <= wp.float64(0.0):
-                    far = wp.float64(-1.0)
-            else:
-                one = to_low / ahead[axis]
-                other = to_high / ahead[axis]
-                near = wp.max(near, wp.min(one, other))
-                far = wp.min(far, wp.max(one, other))
+        source, ahead, slant = pixel_ray(rays, view, row, column)
+        box_low = BRICK * low
+        box_high = wp.min(BRICK * high, shape)
+        depth = slant * rays[view, 7]
+        near, far = box_span(source, ahead, box_low, box_high, depth[0], depth[1])
         if far <= near:
             return
         start = wp.vec3(source + near * ahead)
         direction = wp.vec3(ahead)
-        inverse = wp.vec3(
-            wp.where(direction[0] == 0.0, 0.0, 1.0 / direction[0]),
-            wp.where(direction[1] == 0.0, 0.0, 1.0 / direction[1]),
-            wp.where(direction[2] == 0.0, 0.0, 1.0 / direction[2]),
-        )
+        inverse = reciprocal(direction)
         at, end = occupied_span(occupied, bricks, low, high, start, direction, inverse, float(far - near))
         if end <= at:
             return
@@ -251,19 +280,20 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
         jump_z = int(step_z) * shape[0] * shape[1]
         voxel = (z * shape[1] + y) * shape[0] + x
 
-        total = densities()
-        if wp.static(slots > 0):
-            path = paths()
+        total = densities()  # changed in place, element by element: a vector as a whole would be copied at every step
+        path = lengths()
         label = int(0)
         label_from = at
         while True:
             crossing = wp.min(wp.min(to_x, to_y), wp.min(to_z, end))
-            total += table[int(hu[voxel]) + HU_OFFSET] * (crossing - at)
+            if wp.static(materials > 0):
+                density = table[int(rows[voxel]) + ROW_OFFSET]
+                for material in range(wp.static(materials)):
+                    total[material] += density[material] * (crossing - at)
             if wp.static(slots > 0):
                 here = int(labels[voxel])
                 if here != label:
-                    slot = slot_of_label[label]
-                    path[slot] = path[slot] + (at - label_from)
+                    path[slot_of_label[label]] += at - label_from
                     label = here
                     label_from = at
             at = crossing
@@ -294,8 +324,7 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
         for material in range(wp.static(materials)):
             mass[view, material, pixel] = total[material] / MM_PER_CM
         if wp.static(slots > 0):
-            slot = slot_of_label[label]
-            path[slot] = path[slot] + (at - label_from)
+            path[slot_of_label[label]] += at - label_from
             for slot in range(1, part_start.shape[0] - 1):
                 if path[slot] > 0.0:
                     for part in range(part_start[slot], part_start[slot + 1]):
@@ -307,10 +336,10 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
                             word = output // 32
                             bit = wp.uint32(1) << wp.uint32(output % 32)
                             bits[view, pixel, word] = bits[view, pixel, word] | bit
-            if travel.shape[2] > 0:
-                for output in range(member_start.shape[0] - 1):
-                    travel[view, output, pixel] = sum_of_members(
-                        path, members, member_start[output], member_start[output + 1]
+            if path_mm.shape[2] > 0:
+                for group in range(path_start.shape[0] - 1):
+                    path_mm[view, group, pixel] = sum_of_members(
+                        path, path_members, path_start[group], path_start[group + 1]
                     )
 
     return project

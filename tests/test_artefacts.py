@@ -233,6 +233,7 @@ def test_no_absolute_path_reaches_run_json(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", words)
     config = {"ct": home / "ct", "scans": [home / "a", home / "b"], "weights": f"open_clip:ViT-B-32:{home}/w.pt"}
     with output(home / "views", config=config, inputs=[home / "data" / "in.txt"]) as out:
+        out.done = 1
         out.failed.append(f"{home}/a.nii.gz: shape differs from {home}/b.nii.gz")
     text = (home / "views" / RUN_FILE).read_text()
     assert str(tmp_path) not in text

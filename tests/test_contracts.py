@@ -43,11 +43,10 @@ MINIMAL: dict[str, dict] = {
             {"label_id": 1, "name": "spleen", "snomed_ct": "78961009", "volume_ml": 1.5, "cut_by": ["superior"]}
         ],
     },
+    "poses": {"poses": [{"intrinsic": IDENTITY3, "camera_from_world": IDENTITY4, "width": 4, "height": 4}]},
     "views": {
         "count": 1,
         "seed": 0,
-        "width": 4,
-        "height": 4,
         "polarity": "bone_bright",
         "projector": {
             "name": "siddon",
@@ -62,6 +61,8 @@ MINIMAL: dict[str, dict] = {
         "case": "a",
         "index": 0,
         "image": "a/0000.png",
+        "width": 4,
+        "height": 4,
         "view": "pa",
         "seed": [0, 0, 0],
         "positioner_primary_angle_deg": 0,

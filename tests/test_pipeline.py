@@ -35,7 +35,7 @@ def test_from_phantom_to_mask(fluoro, folder, monkeypatch):
     image = next((folder / "views/images").rglob("*.png"))
     predicted = run("predict", image, "left lung", "--point", "40,30", "--model", "runs/tiny")
     prediction = json.loads((folder / predicted["output"] / "prediction.json").read_text())
-    assert prediction["masks"][0]["structure"] == "lung_left"
+    assert prediction["masks"][0]["structure"] == "lung_above_diaphragm_left"
     mask = np.asarray(Image.open(folder / predicted["output"] / prediction["masks"][0]["mask"]))
     assert mask.shape == (64, 64)
     assert set(np.unique(mask)) <= {0, 255}

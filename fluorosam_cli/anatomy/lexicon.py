@@ -1,4 +1,4 @@
-"""The words for every structure and group: which phrases name it, and which name a phrase means.
+"""The words for every structure, group and outline: which phrases name it, and which name a phrase means.
 
 `lexicon.toml` holds base words and the grammar of sides and numbers; this module expands them. Each phrase belongs to
 the train or the test split. Phrases that differ only in case, word order or small words ("left femur", "femur on the
@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from fluorosam_cli.anatomy.structures import Structure, display_name, names, structures
+from fluorosam_cli.anatomy.structures import Structure, display_name, names, outlines, structures
 from fluorosam_cli.contracts import PhraseKind
 
 HELD_OUT = 0.15  # share of each name's phrases that only evaluation sees
@@ -99,6 +99,12 @@ def _levels() -> dict[str, Structure]:
     return {structure.name: structure for structure in structures() if structure.level}
 
 
+@cache
+def _outline_words() -> set[tuple[str, ...]]:
+    """The outlines' plain words, which no other name may take: "lung left" is no phrase of the group `lung_left`."""
+    return {word_bag(display_name(name)) for name in outlines()}
+
+
 def _drafts(name: str) -> Iterator[Draft]:
     """All phrases of one name in their order of importance, some of them twice."""
     primary = display_name(name)
@@ -112,7 +118,8 @@ def _drafts(name: str) -> Iterator[Draft]:
         yield from _sided(table()["sided"][base], side)
         if primary.startswith(side + " "):
             yield from _reordered(primary.removeprefix(side + " "), side)
-    yield name.replace("_", " "), "variant"
+    if name in outlines() or word_bag(name.replace("_", " ")) not in _outline_words():
+        yield name.replace("_", " "), "variant"
 
 
 def _listed(words: dict[str, list[str]], **values: str) -> Iterator[Draft]:

@@ -2,6 +2,10 @@
 
 Ids 1-117 are TotalSegmentator v2 `total`; 118-148 add sided limbs and parts; 149-159 are the limb bones where the side
 is not known, and at the same time the names of the left-and-right groups. Sides are the patient's.
+
+Structures and groups are projected whole. Outlines (outlines.csv) are what a radiologist draws instead; they have no
+labels of their own. The plain words belong to them: "left lung" is `lung_above_diaphragm_left`, as on a radiograph,
+and `lung_left`, all that the rays cross of it, is the "whole left lung".
 """
 
 import csv
@@ -51,8 +55,18 @@ def structures() -> tuple[Structure, ...]:
 
 
 @cache
-def _group_rows() -> dict[str, dict[str, str]]:
-    return {row["name"]: row for row in _rows("groups.csv")}
+def outlines() -> dict[str, tuple[str, ...]]:
+    """Radiographic outline -> the structures and groups it is drawn from.
+
+    Where one of these is in a view and the outline is not, the outline is unknown there, not absent.
+    """
+    return {row["name"]: tuple(row["of"].split("|")) for row in _rows("outlines.csv")}
+
+
+@cache
+def _other_rows() -> dict[str, dict[str, str]]:
+    """What is named without being a structure: groups and outlines."""
+    return {row["name"]: row for file in ("groups.csv", "outlines.csv") for row in _rows(file)}
 
 
 def _rows(file: str) -> csv.DictReader:
@@ -77,8 +91,8 @@ def _by_name() -> dict[str, Structure]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """Every name that can be prompted for: structures, then groups that are not themselves structures."""
-    return (*_by_name(), *(group for group in groups() if group not in _by_name()))
+    """Every name that can be prompted for: structures, groups that are not themselves structures, then outlines."""
+    return (*_by_name(), *(group for group in groups() if group not in _by_name()), *outlines())
 
 
 def structure(name: str) -> Structure:
@@ -92,17 +106,19 @@ def structure(name: str) -> Structure:
 
 
 def display_name(name: str) -> str:
-    """The words a person reads for a structure or group: `rib_left_5` -> `left fifth rib`."""
-    return _group_rows()[name]["display_name"] if name in _group_rows() else structure(name).display_name
+    """The words a person reads for a structure, group or outline: `rib_left_5` -> `left fifth rib`."""
+    return _other_rows()[name]["display_name"] if name in _other_rows() else structure(name).display_name
 
 
 def side_of(name: str) -> Side | None:
-    """The side of the body a structure or group lies on; None for midline and two-sided ones."""
-    return cast(Side | None, _group_rows()[name]["side"] or None) if name in _group_rows() else structure(name).side
+    """The side of the body a structure, group or outline lies on; None for midline and two-sided ones."""
+    return cast(Side | None, _other_rows()[name]["side"] or None) if name in _other_rows() else structure(name).side
 
 
 def label_ids(name: str) -> tuple[int, ...]:
-    """The label ids that make up a structure or group: its own (if any) and its members'."""
+    """The label ids of a structure or group: its own (if any) and its members'; of an outline, those of its sources."""
+    if name in outlines():
+        return tuple(label_id for source in outlines()[name] for label_id in label_ids(source))
     own = (_by_name()[name].label_id,) if name in _by_name() else ()
     if not own and name not in groups():
         structure(name)  # raises, with the nearest names

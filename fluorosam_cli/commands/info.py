@@ -23,6 +23,7 @@ FORMATS: tuple[tuple[str, str, str, str], ...] = (  # name, file, written by, re
     ("NIfTI labels", "*.nii.gz, *.nii", "phantom", "segment-ct --labels"),
     ("fluoro.case/1", "case.json", "segment-ct", "render"),
     ("fluoro.views/1", "views.json", "render", "pack"),
+    ("fluoro.poses/1", "poses.json", "you", "render --poses"),
     ("fluoro.descriptions/1", "descriptions.json", "describe", "pack"),
     ("fluoro.shards/1", "shards.json", "pack", "train, eval"),
     ("fluoro.checkpoint/1", "checkpoint.json", "train", "eval, predict"),
@@ -82,7 +83,7 @@ def device_rows() -> list[Row]:
 
 
 def weight_rows() -> list[Row]:
-    from fluorosam_cli.ct.segment import WEIGHTS, installed_version, missing_weights, weights_folder
+    from fluorosam_cli.ct.segment import TASKS, Run, installed_version, missing_weights, weights_folder
 
     totalseg = installed_version()
     rows: list[Row] = [
@@ -103,8 +104,8 @@ def weight_rows() -> list[Row]:
         },
     ]
     return rows + [
-        {"weights": f"TotalSegmentator {mode}", "found": not missing_weights(mode), "where": str(weights_folder())}
-        for mode in WEIGHTS
+        {"weights": f"TotalSegmentator {task}", "found": not missing_weights([Run(task)]), "where": str(weights_folder())}
+        for task in TASKS
     ]
 
 

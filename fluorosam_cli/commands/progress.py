@@ -24,8 +24,8 @@ def track(items: Iterable[Item], description: str, total: int, unit: str) -> Ite
         now = time.monotonic()
         if now - last > SECONDS_BETWEEN_LINES:
             rate = count / (now - started)
-            left = (total - count) / rate
-            log.info("%s: %d/%d %s, %.1f %s/s, %.0f s left", description, count, total, unit, rate, unit, left)
+            left = _span((total - count) / rate)
+            log.info("%s: %d/%d %s, %s, %s left", description, count, total, unit, _pace(rate, unit), left)
             last = now
     log.info("%s: %d %s in %.1f s", description, count, unit, time.monotonic() - started)
 
@@ -47,4 +47,15 @@ def _bar(items: Iterable[Item], description: str, total: int, unit: str) -> Iter
         for item in items:
             yield item
             speed = progress.tasks[0].speed
-            progress.update(task, advance=1, rate=f"{speed:.1f} {unit}/s" if speed else "")
+            progress.update(task, advance=1, rate=_pace(speed, unit) if speed else "")
+
+
+def _pace(rate: float, unit: str) -> str:
+    return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s per {unit.removesuffix('s')}"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

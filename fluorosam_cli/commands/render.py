@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluorosam_cli.commands.stage import Stage, command
+
+if TYPE_CHECKING:
+    from fluorosam_cli.render.view import Tooling
 
 
 def register(app: typer.Typer) -> None:
@@ -15,10 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def _list_views(wanted: bool) -> None:
     if wanted:
-        from fluorosam_cli.geometry.views import RANDOM, standard_views
+        from fluorosam_cli.geometry.views import view_rows
 
-        lines = [f"{view.name}\t{', '.join(view.target + view.needs)}" for view in standard_views()]
-        sys.stdout.write("\n".join([*lines, f"{RANDOM}\tany structure"]) + "\n")
+        sys.stdout.write("".join("\t".join(row).rstrip() + "\n" for row in view_rows()))
         raise typer.Exit
 
 
@@ -33,42 +35,146 @@ def render(
     random_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of random views; the others are standard ones.")
     ] = 0.4,
+    poses: Annotated[
+        Path | None,
+        typer.Option(help="Views given by their matrices instead: a fluoro.poses/1 file.", show_default=False),
+    ] = None,
     list_views: Annotated[
         bool,
         typer.Option(
-            "--list-views", help="List the standard views and what they need.", callback=_list_views, is_eager=True
+            "--list-views",
+            help="List the standard views, what they need and how they are taken.",
+            callback=_list_views,
+            is_eager=True,
         ),
     ] = False,
+    tools_per_view: Annotated[
+        str, typer.Option(help="Tools and implants in a view: a number or a range such as 0-4.")
+    ] = "0",
+    tools: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of STL, OBJ or PLY tools, used instead of the catalogue.", show_default=False),
+    ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="Structure or group filled with contrast agent (repeatable).", show_default=False),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Leave out scatter, grid, falloff, heel, collimation, blur or noise (repeatable).", show_default=False
+        ),
+    ] = None,
+    look: Annotated[
+        str, typer.Option(help="Display processing: plain, vendor, clahe, or any: one drawn per view.")
+    ] = "any",
+    polarity: Annotated[str, typer.Option(help="bone-bright or bone-dark.")] = "bone-bright",
+    raw: Annotated[bool, typer.Option("--raw", help="Also the intensity at the detector, 32-bit TIFF.")] = False,
+    integrals: Annotated[
+        bool, typer.Option("--integrals", help="Also what the rays crossed, for training to draw the physics again.")
+    ] = False,
+    integrals_size: Annotated[
+        int, typer.Option(min=16, max=8192, help="Pixels along the longer side of --integrals.")
+    ] = 224,
+    travel: Annotated[
+        bool, typer.Option("--travel", help="Also the path length through every structure, at full size.")
+    ] = False,
+    interpolation: Annotated[str, typer.Option(help="Of the image: siddon, or joseph.")] = "siddon",
+    min_path_mm: Annotated[
+        float, typer.Option(min=0.001, max=1000, help="Path through a structure from which it shows.")
+    ] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes, each on a GPU of its own (or on the CPU with --device cpu).", show_default=False
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; all cores by default.", show_default=False)
     ] = None,
 ) -> dict[str, object]:
     """Render X-rays of cases, each with the mask of every structure seen in it."""
+    from fluorosam_cli.errors import UsageError
+    from fluorosam_cli.geometry.poses import read_poses
     from fluorosam_cli.geometry.views import check_names
     from fluorosam_cli.render import render as stage_of
-    from fluorosam_cli.render.projector import available_threads, device_named
+    from fluorosam_cli.render.body import find_cases
+    from fluorosam_cli.render.display import STYLES
+    from fluorosam_cli.render.exposure import check_terms
+    from fluorosam_cli.render.projector import available_threads, devices_named
+    from fluorosam_cli.render.view import Aim, Extras, Physics, Settings, count_views, integrals_header
 
     names = tuple(view or ())
     check_names(names)
-    found = stage_of.find_cases(cases)
-    stage.resolved["device"] = device_named(device)
-    del stage.resolved["threads"], stage.resolved["list_views"]  # neither changes what is written
-    settings = stage_of.Settings(
-        views=views,
-        size_px=size,
+    _check_choice("--look", look, ("any", *STYLES))
+    _check_choice("--polarity", polarity, ("bone-bright", "bone-dark"))
+    _check_choice("--interpolation", interpolation, ("siddon", "joseph"))
+    if poses and names:
+        raise UsageError("--poses and --view exclude each other", "give one of them")
+    tooling = _tooling(tools_per_view, tools)
+    devices = devices_named(device, gpus)
+    found = find_cases(cases)
+    settings = Settings(
         seed=stage.seed,
-        names=names,
-        random_share=random_share,
-        device=stage.resolved["device"],
+        aim=Aim(views, size, names, random_share, read_poses(poses) if poses else ()),
+        physics=Physics(
+            interpolation=interpolation,  # pyright: ignore[reportArgumentType] - checked above, as are the next two
+            min_path_mm=min_path_mm,
+            contrast=tuple(contrast or ()),
+            without=check_terms(without or ()),
+            style=None if look == "any" else look,  # pyright: ignore[reportArgumentType]
+            polarity=polarity.replace("-", "_"),  # pyright: ignore[reportArgumentType]
+        ),
+        tooling=tooling,
+        extras=Extras(raw, travel, integrals_header(integrals_size, tooling) if integrals else None),
+        device=devices[0],
         threads=threads or available_threads(),
     )
-    counts: dict[str, object] = {"cases": len(found), "views": len(found) * views}
-    output = stage.output(stage_of.HEADER, inputs=[item.path / "case.json" for item in found], device=settings.device)
+    stage.resolved["device"] = devices[0].partition(":")[0]
+    for name in ("threads", "gpus", "list_views"):
+        del stage.resolved[name]  # they do not change what is written
+    count = sum(count_views(settings, item.case.name) for item in found)
+    counts: dict[str, object] = {"cases": len(found), "views": count}
+    inputs = [item.path / "case.json" for item in found] + ([poses] if poses else [])
+    output = stage.output(stage_of.HEADER, inputs=inputs, device=" ".join(devices))
     if stage.dry_run:
-        return stage.plan(**counts, pixels_mb=round(len(found) * views * size * size * 2 / 1e6, 1))
-    if output.finished:
-        return counts
+        return stage.plan(**counts, about_gib=round(count * size * size * _BYTES_PER_PIXEL / 2**30, 3))
     with output as out:
-        stage_of.render(found, out, settings, stage.track)
-    return {"cases": len(found), "views": out.done + out.skipped, "failed": out.failed}
+        stage_of.render(found, out, settings, devices, stage.track)
+    return {**counts, "views": out.done + out.skipped, "skipped": out.skipped, "failed": out.failed}
+
+
+_BYTES_PER_PIXEL = 2.5  # a noisy 16-bit PNG, and masks
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    from fluorosam_cli.errors import UsageError
+
+    if value not in choices:
+        raise UsageError(f"{option} {value}: not known", f"give {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def _tooling(per_view: str, folders: list[Path] | None) -> "Tooling":
+    """The tools that may appear, and the fewest and most of them in a view."""
+    from fluorosam_cli.errors import UsageError
+    from fluorosam_cli.render.tools import MAX_TOOLS
+    from fluorosam_cli.render.view import Tooling
+
+    low, _, high = per_view.partition("-")
+    if not low.isdigit() or not (high or low).isdigit() or not int(low) <= int(high or low) <= MAX_TOOLS:
+        raise UsageError(
+            f"--tools-per-view {per_view}: not a number of tools", f"give a number up to {MAX_TOOLS}, or a range as 0-4"
+        )
+    most = int(high or low)
+    if folders and not most:
+        raise UsageError("--tools needs --tools-per-view", "add --tools-per-view 0-4")
+    if not most:
+        return Tooling()
+    if folders:
+        from fluorosam_cli.tools.meshes import load_tools
+
+        return Tooling(tuple(tool for folder in folders for tool in load_tools(folder)), (int(low), most))
+    from fluorosam_cli.tools.catalogue import catalogue
+
+    return Tooling(catalogue(), (int(low), most))

@@ -6,23 +6,51 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fluorosam_cli.commands.stage import Stage, command
+from fluorosam_cli.commands.stage import Stage, command, log
 from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
-    from fluorosam_cli.contracts import Segmenter
-    from fluorosam_cli.ct.cases import Scan
-    from fluorosam_cli.ct.labels import Source
+    from fluorosam_cli.ct.batch import Recipe
+    from fluorosam_cli.ct.scans import Scan
     from fluorosam_cli.ct.segment import Mode
-    from fluorosam_cli.ct.volume import Volume
 
-Scans = Annotated[list[Path], typer.Argument(help="NIfTI files, globs, or folders of them (also CASE/ct.nii.gz).")]
+Scans = Annotated[
+    list[Path],
+    typer.Argument(help="CT scans: DICOM folders, NIfTI, NRRD, MHA/MHD, zip archives; files, folders, globs."),
+]
 Labels = Annotated[
     Path | None,
     typer.Option(
-        help="Existing labels: a label volume, a TotalSegmentator folder, or a folder with one of these per scan, "
-        "by name. Ids are named by the file's own table, by labels.json beside it, or are TotalSegmentator's `total`.",
+        help="Existing labels: a label volume, a DICOM SEG, a TotalSegmentator or MOOSE folder, an nnU-Net data set, "
+        "or a folder with one of these per scan, by name. Ids are named by the file's own table, by a labels.json, "
+        "CSV or dataset.json beside it, or are TotalSegmentator's `total`.",
         show_default=False,
+    ),
+]
+LabelsMapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels-map",
+        help='TOML of what labels mean: 1 = "spleen", "left renal cyst" = "kidney_cyst_left", 7 = "" to leave out.',
+        show_default=False,
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", help="A further TotalSegmentator task; repeatable. Later ones win overlaps.", show_default=False
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", help="Only these structures or groups; the scan is cropped to them. Repeatable.", show_default=False
+    ),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Processes, one per GPU; with --device cpu or --labels, on the CPU.", show_default="1 if any"
     ),
 ]
 
@@ -34,95 +62,150 @@ def register(app: typer.Typer) -> None:
 def segment_ct(
     stage: Stage,
     scans: Scans,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            help="DICOM series: number, end of UID or part of description. Default: every axial CT.", show_default=False
+        ),
+    ] = None,
     labels: Labels = None,
+    labels_map: LabelsMapFile = None,
+    task: Tasks = None,
+    only: Only = None,
     fast: Annotated[bool, typer.Option("--fast", help="TotalSegmentator at 3 mm instead of 1.5.")] = False,
     fastest: Annotated[bool, typer.Option("--fastest", help="TotalSegmentator at 6 mm.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    gpus: Gpus = None,
+    keep_table: Annotated[
+        bool, typer.Option("--keep-table", help="Leave the table and the air around the body as scanned.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="3/16: the third of 16 parts of the list, for 16 machines.", show_default=False)
+    ] = None,
 ) -> dict[str, object]:
     """Turn CT scans into cases: label them with TotalSegmentator, or import labels that exist."""
-    from fluorosam_cli.ct.cases import find_scans, is_finished, write_case
-    from fluorosam_cli.ct.labels import find_labels
-    from fluorosam_cli.ct.segment import check_ready
+    from fluorosam_cli.ct.batch import Recipe, is_done, label_scan, make_cases, save, shard_of
+    from fluorosam_cli.ct.label_names import read_labels_map
+    from fluorosam_cli.ct.scans import find_scans
+    from fluorosam_cli.ct.segment import check_ready, plan_runs, worker_devices
 
-    mode = _mode(labels, fast, fastest, device)
-    if labels is not None and not labels.exists():
-        raise FluoroError(f"{labels}: no such file or folder", "check the path after --labels")
-    found = find_scans(scans, labels)
-    single = len(found) == 1
-    if labels is not None and labels.is_file() and not single:
+    mode = _mode(labels, labels_map, task, only, fast, fastest, device)
+    runs, left_out = ((), []) if labels is not None else plan_runs(mode, task or (), only or ())
+    found, skipped = find_scans(scans, series, labels, stage.track)
+    for entry in skipped:
+        log.info("skipped: %s: %s", entry.subject, entry.reason)
+    if labels is not None and labels.is_file() and len(found) > 1:
         raise UsageError(
             f"{labels}: one label file for {len(found)} scans", "give --labels a folder, one file per scan"
         )
-
-    def labels_of(scan: "Scan") -> "Source | None":
-        return None if labels is None else find_labels(labels, scan.name, scan.path, single)
-
-    output = stage.output(None, device=device if labels is None else "cpu")
+    single = len(found) == 1
+    recipe = Recipe(stage.folder, labels, read_labels_map(labels_map) if labels_map else None, runs, keep_table, single)
+    part = None
+    if shard is not None:
+        found, part = shard_of(found, shard)
+    stage.resolved.pop("gpus")  # how many work on it changes nothing
+    devices = worker_devices(gpus, "cpu" if labels is not None else device)
+    inputs = [labels_map] if labels_map else []
+    output = stage.output(None, inputs=inputs, device=devices[0], part=part)
     if labels is None:
-        check_ready(mode, device)
-    if single:
-        _check_headers(found[0], labels_of(found[0]))
+        check_ready(runs)
+        for remark in left_out:
+            log.info("%s", remark)
     if stage.dry_run:
-        failed = []
-        for scan in found:
-            try:
-                _check_headers(scan, labels_of(scan))
-            except FluoroError as error:
-                failed.append(error.problem)
-        size = sum(scan.path.stat().st_size for scan in found)
-        return stage.plan(scans=len(found), input_mb=round(size / 1e6, 1), failed=failed)
+        size_mb = round(sum(scan.size_bytes for scan in found) / 1e6, 1)
+        return stage.plan(scans=len(found), not_scans=len(skipped), input_mb=size_mb, failed=_problems(found, recipe))
 
+    todo = found
+    if output.resuming:
+        todo = [scan for scan in stage.track(found, "comparing", len(found), "scans") if not is_done(scan, recipe)]
+    only_one = label_scan(todo[0], recipe, devices[0]) if single and todo else None
     structures = 0
     with output as out:
-        for scan in stage.track(found, "segment-ct", len(found), "scans"):
-            try:
-                source = labels_of(scan)
-                if out.resuming and is_finished(out.path, scan, source and source.sha256()):
-                    out.skipped += 1
-                    continue
-                case = write_case(out.path, scan, *_label(scan, source, mode, device))
-            except FluoroError as error:
-                if single:
-                    raise
-                out.failed.append(error.problem)
-            else:
-                structures += len(case.structures)
-                out.done += 1
-    return {"cases": out.done, "skipped": out.skipped, "structures": structures, "failed": out.failed}
+        out.skipped = len(found) - len(todo)
+        if only_one is not None:
+            for note in only_one.notes:
+                log.info("%s", note)
+            structures = len(save(todo[0], recipe, only_one).structures)
+            out.done = 1
+            todo = []
+        isolated = len(devices) > 1 or labels is None
+        outcomes = make_cases(todo, recipe, devices, isolated)
+        for outcome in stage.track(outcomes, "segment-ct", len(todo), "scans") if todo else ():
+            if outcome.case is None:
+                out.failed += outcome.notes
+                continue
+            for note in outcome.notes:
+                log.info("%s", note)
+            structures += len(outcome.case.structures)
+            out.done += 1
+        out.failed.sort()
+        suspicious = _summarise(found, stage.folder, part) if out.done or out.skipped else 0
+    return {
+        "cases": out.done,
+        "skipped": out.skipped,
+        "not_scans": len(skipped),
+        "structures": structures,
+        "suspicious": suspicious,
+        "failed": out.failed,
+    }
 
 
-def _mode(labels: Path | None, fast: bool, fastest: bool, device: str) -> "Mode":
+def _mode(
+    labels: Path | None,
+    labels_map: Path | None,
+    task: list[str] | None,
+    only: list[str] | None,
+    fast: bool,
+    fastest: bool,
+    device: str,
+) -> "Mode":
     if fast and fastest:
         raise UsageError("--fast and --fastest exclude each other", "give one of them")
-    if (fast or fastest) and labels is not None:
-        raise UsageError("--fast and --fastest choose a TotalSegmentator model; --labels needs none", "leave one out")
+    if labels is not None:
+        for option, given in (("--fast", fast), ("--fastest", fastest), ("--task", task), ("--only", only)):
+            if given:
+                raise UsageError(f"{option} is for TotalSegmentator, which --labels replaces", "leave one out")
+        if not labels.exists():
+            raise FluoroError(f"{labels}: no such file or folder", "check the path after --labels")
+    elif labels_map is not None:
+        raise UsageError("--labels-map is for imported labels", "give --labels too")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: not known", "use auto, cpu, cuda or cuda:N")
     return "fast" if fast else "fastest" if fastest else "total"
 
 
-def _check_headers(scan: "Scan", source: "Source | None") -> None:
-    from fluorosam_cli.ct.labels import check_labels
-    from fluorosam_cli.ct.volume import open_nifti, world_from_voxel_of
+def _problems(found: "list[Scan]", recipe: "Recipe") -> list[str]:
+    """What headers and names alone tell will fail."""
+    from fluorosam_cli.ct.batch import labels_of
+    from fluorosam_cli.ct.scans import scan_grid
 
-    image = open_nifti(scan.path)
-    if source is not None:
-        check_labels(source, image.shape[2::-1], world_from_voxel_of(image), scan.path)
+    problems = []
+    for scan in found:
+        try:
+            scan_grid(scan)
+            labels_of(scan, recipe)
+        except FluoroError as error:
+            problems.append(error.problem)
+    return problems
 
 
-def _label(scan: "Scan", source: "Source | None", mode: "Mode", device: str) -> "tuple[Volume, Volume, Segmenter]":
-    """The scan in HU, its labels, and who made them."""
-    from fluorosam_cli import __version__
-    from fluorosam_cli.contracts import Segmenter
-    from fluorosam_cli.ct.labels import read_labels
-    from fluorosam_cli.ct.segment import installed_version, segment
-    from fluorosam_cli.ct.volume import read_nifti, to_hu
+def _summarise(found: "list[Scan]", folder: Path, part: str | None) -> int:
+    """Write `quality.csv` over the cases that are there, show it, and count the suspicious ones."""
+    import csv
+    import io
 
-    ct = to_hu(read_nifti(scan.path), str(scan.path))
-    if source is None:
-        task = "total" if mode == "total" else f"total --{mode}"
-        segmenter = Segmenter(name="TotalSegmentator", version=installed_version() or "unknown", task=task)
-        return ct, segment(ct, mode, device), segmenter
-    task = "structure masks" if source.is_masks else "label volume"
-    segmenter = Segmenter(name="imported", version=__version__, task=task, source_sha256=source.sha256())
-    return ct, read_labels(source, ct, scan.path), segmenter
+    from fluorosam_cli.artefacts import read_header, write_bytes
+    from fluorosam_cli.contracts import Case
+    from fluorosam_cli.ct.cases import HEADER
+    from fluorosam_cli.ct.quality import COLUMNS, summary_row, summary_table
+
+    headers = [folder / scan.name / HEADER for scan in found]
+    rows = [summary_row(read_header(header, Case)) for header in headers if header.is_file()]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(folder / (f"quality-{part}.csv" if part else "quality.csv"), text.getvalue().encode())
+    for line in summary_table(rows):
+        log.info("%s", line)
+    return sum(bool(row["findings"]) for row in rows)

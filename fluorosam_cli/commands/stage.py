@@ -81,8 +81,8 @@ class Stage:
         """What `--dry-run` prints."""
         return {"dry_run": True, **counts}
 
-    def output(self, header: str | None, *, inputs: Iterable[Path] = (), device: str = "cpu"):
-        """The output folder of this run, as `artefacts.Output`."""
+    def output(self, header: str | None, *, inputs: Iterable[Path] = (), device: str = "cpu", part: str | None = None):
+        """The output folder of this run, as `artefacts.Output`; `part` names this run's share of it."""
         from fluorosam_cli.artefacts import Output
 
         config = {key: value for key, value in self.resolved.items() if key not in NOT_CONFIGURATION}
@@ -96,6 +96,7 @@ class Stage:
             inputs=inputs,
             overwrite=self.options["overwrite"],
             resume=self.options["resume"],
+            part=part,
         )
 
 

@@ -1,238 +1,286 @@
-"""Importing label volumes: where a scan's labels lie, which id means which structure, and whether they fit the scan.
+"""Importing label volumes: where a scan's labels lie, and bringing them onto the scan's grid.
 
-Two forms are read: one volume with many labels, and a folder with one mask per structure, as TotalSegmentator writes
-(`femur_left.nii.gz`, ...). The ids of a volume are named by, first found: the label table that TotalSegmentator puts
-into the NIfTI header; `labels.json` in the same folder (`{"1": "spleen", ...}`, at the top or one level down); our own
-table, whose ids 1-117 are TotalSegmentator's `total`.
+Read are: volumes with many labels (one or, as MOOSE writes them, several per scan), a folder with one mask per
+structure, as TotalSegmentator writes, an nnU-Net data set, and DICOM segmentation objects.
 """
 
-import difflib
-import hashlib
-import json
-from functools import cache
+import re
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from xml.etree import ElementTree
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fluorosam_cli.anatomy.structures import structures
-from fluorosam_cli.artefacts import sha256_of
-from fluorosam_cli.ct.volume import (
-    NIFTI_SUFFIXES,
-    Volume,
-    corner_distance_mm,
-    label_counts,
-    open_nifti,
-    read_nifti,
-    world_from_voxel_of,
+from fluorosam_cli.ct.dicom_seg import is_dicom_seg, read_dicom_seg, series_of
+from fluorosam_cli.ct.label_names import (
+    LabelsMap,
+    ids_of,
+    label_id_of,
+    our_table,
+    table_beside,
+    table_in_header,
+    to_our_ids,
 )
+from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_layout, stored_planes
+from fluorosam_cli.ct.scans import Scan
+from fluorosam_cli.ct.sources import Source, digest_of
+from fluorosam_cli.ct.volume import NIFTI_SUFFIXES, Volume, corner_distance_mm, open_nifti, standardise
 from fluorosam_cli.errors import FluoroError
 
-if TYPE_CHECKING:
-    from nibabel.nifti1 import Nifti1Image
+MASKS_FOLDER = "segmentations"  # inside a case folder of the TotalSegmentator data set, and of MOOSE
+NNUNET_FOLDERS = ("labelsTr", "labelsTs")
+LABEL_STEMS = ("labels", "seg", "segmentation")
+SAME_PLACE_SPACINGS = 0.5  # grids further apart than half a voxel would move a label onto its neighbour
+INSIDE = 0.9  # share of a resampled label volume that has to lie inside the scan
 
-LABELS_JSON = "labels.json"
-MASKS_FOLDER = "segmentations"  # inside a case folder of the TotalSegmentator data set
-LABEL_FILES = tuple(stem + suffix for stem in ("labels", "seg") for suffix in NIFTI_SUFFIXES)
-ALIASES = {"phalanges_foot": "phalanges_feet"}  # beginnings of names that other label tables spell differently
-TOLERANCE_SPACINGS = 0.5  # grids further apart than half a voxel would move a label onto its neighbour
-
-IdNames = dict[int, str]
+Form = Literal["label volume", "structure masks", "DICOM SEG"]
 
 
-class Source(NamedTuple):
-    """Where the labels of one scan come from: one volume, or several one-structure masks."""
+class LabelSource(NamedTuple):
+    """Where the labels of one scan come from."""
 
     files: tuple[Path, ...]
-    is_masks: bool
+    form: Form
 
     def sha256(self) -> str:
-        digests = [sha256_of(file) for file in self.files]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        return digest_of(Source(file) for file in self.files)
 
 
-def find_labels(path: Path, case: str, ct_path: Path, single: bool) -> Source:
-    """The labels at `path` of the scan `ct_path`, whose case is called `case`.
+def find_labels(path: Path, scan: Scan, single: bool = False) -> LabelSource:
+    """The labels at `path` of a scan.
 
-    A file is taken as it is. In a folder, which may be the scans' own, they are, first found: `CASE.nii.gz`,
-    `CASE/labels.nii.gz` (or `seg.nii.gz`), the masks `CASE/segmentations/*.nii.gz` or `CASE/*.nii.gz`; for a
-    single scan also the masks in the folder itself. Raises FluoroError when there are none.
+    A file is taken as it is. In a folder, which may be the scans' own, they are, first found, with CASE for the case's
+    name or for the name of the folder that the scan lies in: `CASE` with any suffix that is read, there or in nnU-Net's
+    `labelsTr`; `CASE/labels` or `CASE/seg`; the masks `CASE/segmentations/*` or `CASE/*`; MOOSE's
+    `*_segmentation_*CASE`; a DICOM segmentation `CASE.dcm`, in `CASE/`, or anywhere that says it belongs to the series.
+    For a single scan these also without `CASE`. Raises FluoroError when there are none.
     """
     if path.is_file():
-        return Source((path,), is_masks=False)
-    folder = path / case
-    for file in (*(path / (case + suffix) for suffix in NIFTI_SUFFIXES), *(folder / name for name in LABEL_FILES)):
-        if file.is_file() and not file.samefile(ct_path):
-            return Source((file,), is_masks=False)
-    for masks in (folder / MASKS_FOLDER, folder, *((path / MASKS_FOLDER, path) if single else ())):
-        volumes = (file for file in masks.glob("*") if file.name.endswith(NIFTI_SUFFIXES))
-        files = tuple(sorted(file for file in volumes if not file.samefile(ct_path)))
-        if any(structure_name(stem_of(file)) in _label_ids() for file in files):
-            return Source(files, is_masks=True)
-    raise FluoroError(f"{path}: no labels for {case}", f"they may be {path / case}.nii.gz, or masks in {folder}/")
+        return LabelSource((path,), "DICOM SEG" if is_dicom_seg(path) else "label volume")
+    scanned = {file.resolve() for file in scan.files}
+    words = [scan.name, scan.name.removesuffix("_0000"), scan.files[0].resolve().parent.name]  # nnU-Net's channel 0
+    for word in dict.fromkeys(words):
+        for source in _candidates(path, word, scanned, single):
+            return source
+    if scan.series is not None:
+        files = _segs_by_series(path).get(scan.series.id.uid)
+        if files:
+            return LabelSource(tuple(files), "DICOM SEG")
+    raise FluoroError(
+        f"{path}: no labels for {scan.name}",
+        f"they may be {path / scan.name}.nii.gz, or masks in {path / scan.name}/",
+    )
 
 
-def check_labels(source: Source, ct_shape_zyx: tuple[int, ...], ct_from_voxel: np.ndarray, ct_path: Path) -> None:
-    """Compare the label files' grids, and the masks' names, with the scan's. Reads headers only; raises FluoroError."""
-    if source.is_masks:
-        _known({stem_of(file) for file in source.files}, str(source.files[0].parent))
-    tolerance = TOLERANCE_SPACINGS * float(np.linalg.norm(ct_from_voxel[:3, :3], axis=0).min())
-    for file in source.files:
-        image = open_nifti(file)
-        shape = tuple(reversed(image.shape[:3]))
-        if shape != tuple(ct_shape_zyx):
-            found, wanted = ("x".join(map(str, reversed(size))) for size in (shape, ct_shape_zyx))
-            raise FluoroError(
-                f"{file}: shape is {found}, {ct_path.name} is {wanted}", "resample the labels to the scan"
-            )
-        apart = corner_distance_mm(world_from_voxel_of(image), ct_from_voxel, shape)
-        if apart > tolerance:
-            raise FluoroError(
-                f"{file}: affine differs from {ct_path.name} by {apart:.2f} mm, at most {tolerance:.2f} mm is accepted",
-                "check that the labels belong to this scan, or resample them to it",
-            )
+def read_labels(source: LabelSource, ct: Volume, labels_map: LabelsMap | None = None) -> tuple[Volume, list[str]]:
+    """The labels as a volume of our ids on the scan's grid, and remarks on how they came there.
 
-
-def read_labels(source: Source, ct: Volume, ct_path: Path) -> Volume:
-    """The labels as a volume of our ids on the scan's grid.
-
-    Raises FluoroError for a grid that differs, values that are not whole numbers, ids without a name and names that
-    are not in the structure table.
+    Where parts of different files overlap, the smaller structure wins. Labels on another grid are resampled to the
+    nearest voxel. Raises FluoroError for values that are not whole numbers, ids without a name, names that are not in
+    the structure table, and labels that lie outside of the scan.
     """
-    check_labels(source, ct.array.shape, ct.world_from_voxel, ct_path)
-    array = _merge_masks(source.files, ct.array.shape) if source.is_masks else _read_volume(source.files[0])
-    return Volume(array, ct.world_from_voxel)
-
-
-def to_our_ids(array: np.ndarray, names: IdNames, subject: str) -> np.ndarray:
-    """Replace ids by the ids of our structure table, by name. `array` holds non-negative integers, 0 is background."""
-    present = np.flatnonzero(label_counts(array))
-    present = present[present > 0]
-    unnamed = [int(value) for value in present if int(value) not in names]
-    if unnamed:
-        raise FluoroError(
-            f"{subject}: labels without a name: {_some(map(str, unnamed))}",
-            f'name them in {LABELS_JSON} beside the file: {{"{unnamed[0]}": "spleen", ...}}',
-        )
-    _known({names[int(value)] for value in present}, subject)
-    ours = np.zeros(int(present.max(initial=0)) + 1, dtype=np.uint16)
-    for value in present:
-        ours[value] = _label_ids()[structure_name(names[int(value)])]
-    return ours.astype(np.uint8 if ours.max() < 256 else np.uint16)[array]
-
-
-def table_in_header(image: "Nifti1Image") -> IdNames | None:
-    """The label table that TotalSegmentator, like Connectome Workbench, keeps in a header extension, or None."""
-    for extension in image.header.extensions:  # pyright: ignore[reportAttributeAccessIssue]
-        content = extension.get_content()
-        data = content if isinstance(content, bytes) else str(content).encode()
-        if b"<LabelTable" not in data:
-            continue
-        try:
-            root = ElementTree.fromstring(data.rstrip(b"\0 \r\n\t"))
-            return {int(label.attrib["Key"]): (label.text or "").strip() for label in root.iter("Label")}
-        except (ElementTree.ParseError, KeyError, ValueError) as error:
-            name = image.get_filename()
-            raise FluoroError(
-                f"{name}: the label table in its header is damaged ({error})", "write it again"
-            ) from error
-    return None
-
-
-def table_beside(path: Path) -> IdNames | None:
-    """The label table of `labels.json` in the folder of `path`, if there is one."""
-    file = path.parent / LABELS_JSON
-    if not file.is_file():
-        return None
-    try:
-        data = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise FluoroError(f"{file}: not valid JSON ({error})", "mend it, or move it away") from error
-    for candidate in (data, *data.values()) if isinstance(data, dict) else ():
-        if isinstance(candidate, dict) and candidate and all(_is_entry(*item) for item in candidate.items()):
-            return {int(key): value for key, value in candidate.items()}
-    raise FluoroError(f"{file}: holds no label table", 'write it as {"1": "spleen", "2": "kidney_right", ...}')
-
-
-def structure_name(word: str) -> str:
-    """A name in the form that is compared, lower case with underscores: `Vertebrae L1` -> `vertebrae_l1`."""
-    name = "_".join(word.lower().replace("-", " ").replace("_", " ").split())
-    for other, ours in ALIASES.items():
-        name = ours + name.removeprefix(other) if name.startswith(other) else name
-    return name
+    labels_map = labels_map or LabelsMap()
+    notes: list[str] = []
+    if source.form == "label volume" and len(source.files) == 1:
+        volume = _on_grid(_read_volume(source.files[0], labels_map), ct, str(source.files[0]), notes)
+        return volume, notes
+    parts: list[tuple[int, int, np.ndarray]] = []
+    for label_id, mask in _parts(source, ct, labels_map, notes):
+        inside = np.flatnonzero(mask).astype(np.int64 if mask.size > 2**31 else np.int32)
+        parts.append((-len(inside), label_id, inside))
+    highest = max((label_id for _, label_id, _ in parts), default=0)
+    labels = np.zeros(ct.array.shape, dtype=np.uint8 if highest < 256 else np.uint16)
+    for _, label_id, inside in sorted(parts, key=lambda part: part[:2]):
+        labels.ravel()[inside] = label_id
+    return Volume(labels, ct.world_from_voxel), list(dict.fromkeys(notes))
 
 
 def stem_of(path: Path) -> str:
-    """The file's name without `.nii` or `.nii.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    """The file's name without its suffix (`.nii.gz`, `.seg.nrrd`, ...)."""
+    for suffix in VOLUME_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)].removesuffix(".seg")
+    return path.stem
 
 
-def _is_entry(key: str, value: object) -> bool:
-    return key.isascii() and key.isdigit() and isinstance(value, str)
+# --- finding ----------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _label_ids() -> dict[str, int]:
-    return {structure_name(structure.name): structure.label_id for structure in structures()}
+def _candidates(path: Path, case: str, scanned: set[Path], single: bool) -> Iterator[LabelSource]:
+    folder = path / case
+    volumes = [
+        (path, case),
+        *((path / name, case) for name in NNUNET_FOLDERS),
+        *((folder, stem) for stem in LABEL_STEMS),
+    ]
+    if single:
+        volumes += [(path, stem) for stem in LABEL_STEMS]
+    for place, stem in volumes:
+        for file in _volumes_in(place, scanned):
+            if stem_of(file) == stem:
+                yield LabelSource((file,), "label volume")
+    for place in (folder / MASKS_FOLDER, folder, *((path / MASKS_FOLDER, path) if single else ())):
+        files = _volumes_in(place, scanned)
+        if any(label_id_of(stem_of(file)) for file in files):
+            yield LabelSource(tuple(files), "structure masks")
+        models = [file for file in files if "_segmentation_" in stem_of(file)]
+        if models:
+            yield LabelSource(tuple(models), "label volume")
+    for place in (path, path / MASKS_FOLDER):
+        pattern = re.compile(r".+_segmentation_(.*_)?" + re.escape(case))
+        models = [file for file in _volumes_in(place, scanned) if pattern.fullmatch(stem_of(file))]
+        if models:
+            yield LabelSource(tuple(models), "label volume")
+    for file in (path / f"{case}.dcm", path / f"{case}.seg.dcm"):
+        if file.is_file() and is_dicom_seg(file):
+            yield LabelSource((file,), "DICOM SEG")
+    for place in (folder, *((path,) if single else ())):
+        if place.is_dir():
+            files = [file for file in sorted(place.iterdir()) if file.is_file() and is_dicom_seg(file)]
+            if files:
+                yield LabelSource(tuple(files), "DICOM SEG")
 
 
-def _known(words: set[str], subject: str) -> None:
-    """Raise FluoroError, with the nearest names, unless every word names a structure."""
-    known = _label_ids()
-    unknown = sorted(word for word in words if structure_name(word) not in known)
-    if not unknown:
-        return
-    spelt = {structure_name(structure.name): structure.name for structure in structures()}
-    near = {word: difflib.get_close_matches(structure_name(word), known, n=1, cutoff=0.6) for word in unknown}
-    described = _some(f"{word} (nearest: {spelt[near[word][0]]})" if near[word] else word for word in unknown)
-    raise FluoroError(f"{subject}: not known structures: {described}", "fluoro info structures lists all names")
+@lru_cache(maxsize=2)
+def _segs_by_series(folder: Path) -> dict[str, list[Path]]:
+    """The DICOM segmentations in and below a folder, by the series they say they belong to."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and is_dicom_seg(file):
+            found.setdefault(series_of(file), []).append(file)
+    return found
 
 
-def _some(words, limit: int = 8) -> str:
-    words = list(words)
-    more = f" and {len(words) - limit} more" if len(words) > limit else ""
-    return ", ".join(words[:limit]) + more
+def _volumes_in(folder: Path, scanned: set[Path]) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = (file for file in sorted(folder.iterdir()) if file.name.lower().endswith(VOLUME_SUFFIXES))
+    return [file for file in files if file.is_file() and file.resolve() not in scanned]
 
 
-def _whole_numbers(array: np.ndarray, path: Path) -> np.ndarray:
-    """The array as unsigned integers. Raises FluoroError when values are negative, fractional or too large."""
-    if array.dtype.kind not in "iuf":
-        raise FluoroError(f"{path}: voxel type is not a number", "labels are whole numbers from 0 to 65535")
-    low, high = array.min(), array.max()
-    if not (low >= 0 and high <= 65535):  # NaN is neither
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _parts(
+    source: LabelSource, ct: Volume, labels_map: LabelsMap, notes: list[str]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(our label id, mask on the scan's grid) of every structure."""
+    if source.form == "structure masks":
+        folder = str(source.files[0].parent)
+        ours = ids_of([stem_of(file) for file in source.files], folder, labels_map)
+    for file in source.files:
+        if source.form == "DICOM SEG":
+            for segment in read_dicom_seg(file, labels_map):
+                yield segment.label_id, _on_grid(segment.mask, ct, str(file), notes).array > 0
+        elif source.form == "structure masks":
+            if label_id := ours[stem_of(file)]:  # pyright: ignore[reportPossiblyUnboundVariable]
+                yield label_id, _on_grid(_read_mask(file), ct, str(file), notes).array > 0
+        else:
+            array = _on_grid(_read_volume(file, labels_map), ct, str(file), notes).array
+            for label_id in np.unique(array):
+                if label_id:
+                    yield int(label_id), array == label_id
+
+
+def _read_volume(path: Path, labels_map: LabelsMap) -> Volume:
+    """A label volume in our ids, on its own grid."""
+    names = table_in_header(open_nifti(path)) if path.name.endswith(NIFTI_SUFFIXES) else None
+    names = names or table_beside(path, stem_of(path)) or our_table()
+    volume = _read_whole_numbers(path)
+    return Volume(to_our_ids(volume.array, names, str(path), labels_map), volume.world_from_voxel)
+
+
+def _read_mask(path: Path) -> Volume:
+    volume = _read_whole_numbers(path)
+    if volume.array.max() > 1:
         raise FluoroError(
-            f"{path}: values run from {low:g} to {high:g}, labels are whole numbers from 0 to 65535",
-            "give a label volume; the CT itself goes before --labels",
+            f"{path}: holds labels up to {volume.array.max()}, a mask of 0 and 1 is needed", "check the file"
         )
-    whole = array.astype(np.uint16)
-    if array.dtype.kind == "f" and not np.array_equal(whole, array):
-        value = float(array[whole != array].flat[0])
+    return volume
+
+
+def _read_whole_numbers(path: Path) -> Volume:
+    """The file's values, uint8 or uint16. Raises FluoroError when some are negative, fractional or too large."""
+    layout = read_layout(Source(path), str(path))
+    whole = np.empty(layout.shape_xyz[::-1], dtype=np.uint16)
+    for out, plane in zip(whole, stored_planes(layout, str(path)), strict=True):
+        values = plane if (layout.slope, layout.intercept) == (1, 0) else plane * layout.slope + layout.intercept
+        low, high = values.min(), values.max()
+        if not (low >= 0 and high <= 65535):  # NaN is neither
+            raise FluoroError(
+                f"{path}: values run from {low:g} to {high:g}, labels are whole numbers from 0 to 65535",
+                "give a label volume; the CT itself goes before --labels",
+            )
+        out[:] = values
+        if values.dtype.kind == "f" and not np.array_equal(out, values):
+            value = float(values[out != values].flat[0])
+            raise FluoroError(
+                f"{path}: holds {value:g}, labels are whole numbers",
+                "resample labels with nearest-neighbour interpolation",
+            )
+    return Volume(whole.astype(np.uint8) if whole.max() < 256 else whole, layout.world_from_voxel)
+
+
+# --- grids ------------------------------------------------------------------------------------------------------------
+
+
+def _on_grid(labels: Volume, ct: Volume, subject: str, notes: list[str]) -> Volume:
+    """The labels on the scan's grid; a remark is added to `notes` when voxels had to be resampled."""
+    labels = standardise(labels, fill=0, nearest=True, subject=subject)
+    tolerance = SAME_PLACE_SPACINGS * float(ct.spacing_xyz_mm.min())
+    if labels.array.shape == ct.array.shape:
+        apart = corner_distance_mm(labels.world_from_voxel, ct.world_from_voxel, ct.array.shape)
+        if apart <= tolerance:
+            return Volume(labels.array, ct.world_from_voxel)
+        if labels.array.dtype != bool:  # of as many voxels, but elsewhere: a header that went missing
+            raise FluoroError(
+                f"{subject}: affine differs from the scan's by {apart:.2f} mm, at most {tolerance:.2f} mm is accepted",
+                "check that the labels belong to this scan, or resample them to it",
+            )
+    from_ct = np.linalg.inv(labels.world_from_voxel) @ ct.world_from_voxel  # voxels of the scan -> of the labels
+    offset = np.round(from_ct[:3, 3]).astype(int)
+    if np.abs(from_ct[:3, :3] - np.eye(3)).max() < 1e-3 and np.abs(from_ct[:3, 3] - offset).max() < 0.1:
+        found = _cropped(labels.array, ct.array.shape, offset[::-1])
+    else:
+        found = _resampled(labels.array, ct.array.shape, from_ct)
+        shape, wanted = ("x".join(map(str, reversed(size))) for size in (labels.array.shape, ct.array.shape))
+        notes.append(f"{subject}: resampled from {shape} to the scan's {wanted} voxels")
+    before = np.count_nonzero(labels.array) * labels.voxel_volume_ml
+    after = np.count_nonzero(found) * ct.voxel_volume_ml
+    if after < INSIDE * before - ct.voxel_volume_ml:
         raise FluoroError(
-            f"{path}: holds {value:g}, labels are whole numbers",
-            "resample labels with nearest-neighbour interpolation",
+            f"{subject}: only {after / before:.0%} of the labels lie inside the scan",
+            "check that the labels belong to this scan, or resample them to it",
         )
-    return whole
+    return Volume(found, ct.world_from_voxel)
 
 
-def _read_volume(path: Path) -> np.ndarray:
-    names = table_in_header(open_nifti(path)) or table_beside(path)
-    if names is None:
-        names = {structure.label_id: structure.name for structure in structures()}
-    return to_our_ids(_whole_numbers(read_nifti(path).array, path), names, str(path))
+def _cropped(array: np.ndarray, shape_zyx: tuple[int, ...], offset_zyx: np.ndarray) -> np.ndarray:
+    """What a grid of `shape_zyx` that begins at voxel `offset_zyx` of `array` sees; 0 beyond its edges."""
+    found = np.zeros(shape_zyx, dtype=array.dtype)
+    source = tuple(
+        slice(max(0, o), max(0, min(n, o + m))) for o, n, m in zip(offset_zyx, array.shape, shape_zyx, strict=True)
+    )
+    target = tuple(
+        slice(part.start - o, part.start - o + max(0, part.stop - part.start))
+        for part, o in zip(source, offset_zyx, strict=True)
+    )
+    if all(part.stop > part.start for part in source):
+        found[target] = array[source]
+    return found
 
 
-def _merge_masks(files: tuple[Path, ...], shape_zyx: tuple[int, ...]) -> np.ndarray:
-    """One label volume from one mask per structure. Where they overlap the smaller wins, then the higher id."""
-    parts: list[tuple[int, int, np.ndarray]] = []
-    for file in files:
-        mask = _whole_numbers(read_nifti(file).array, file)
-        if mask.max() > 1:
-            raise FluoroError(f"{file}: holds labels up to {mask.max()}, a mask of 0 and 1 is needed", "check the file")
-        inside = np.flatnonzero(mask).astype(np.int64 if mask.size > 2**31 else np.int32)
-        parts.append((-len(inside), _label_ids()[structure_name(stem_of(file))], inside))
-    highest = max(label_id for _, label_id, _ in parts)
-    labels = np.zeros(shape_zyx, dtype=np.uint8 if highest < 256 else np.uint16)
-    for _, label_id, inside in sorted(parts, key=lambda part: part[:2]):
-        labels.ravel()[inside] = label_id
-    return labels
+def _resampled(array: np.ndarray, shape_zyx: tuple[int, ...], array_from_grid_xyz: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import affine_transform
+
+    return affine_transform(
+        array.astype(np.uint8) if array.dtype == bool else array,
+        array_from_grid_xyz[:3, :3][::-1, ::-1],
+        offset=array_from_grid_xyz[:3, 3][::-1],  # pyright: ignore[reportArgumentType]
+        output_shape=shape_zyx,
+        order=0,
+        mode="constant",
+        cval=0,
+        prefilter=False,
+    )

@@ -1,10 +1,11 @@
-"""CT and label volumes: NIfTI in and out, HU as int16, geometry in LPS millimetres.
+"""CT and label volumes: NIfTI in and out, HU as int16, geometry in LPS millimetres, the standard grid.
 
-NIfTI stores RAS; the sign of x and y is flipped here and nowhere else. Arrays are `(z, y, x)`; `world_from_voxel` maps
+NIfTI stores RAS; `LPS_FROM_RAS` is the one place that says so. Arrays are `(z, y, x)`; `world_from_voxel` maps
 homogeneous voxel indices `(x, y, z, 1)` to LPS mm, voxel centres at integers.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 HU_MIN, HU_MAX = -1024, 3071  # 12-bit CT
 SPACING_MIN_MM, SPACING_MAX_MM = 0.01, 100.0  # outside: a header in metres or micrometres, or a broken one
+EXTENT_MAX_MM = 5000.0  # no table moves further
+MAX_VOXELS = 2**31  # 1024 x 1024 x 2048, 4 GB as int16: what one scan may ask for
+INFLATE_MAX = 1032  # the most bytes that deflate can make of one
+SHEAR_TOLERANCE = 1e-3  # cosine between axes; less moves the last of 500 slices by half a slice
+TILT_MAX_DEG = 45.0  # gantries tilt up to 30 degrees
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 
 Direction = Literal["superior", "inferior", "left", "right", "anterior", "posterior"]
@@ -68,17 +74,13 @@ def open_nifti(path: Path) -> "Nifti1Image":
     except (ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, ValueError, zlib.error) as error:
         raise _unreadable(path, error) from error
     shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
-    if len(shape) != 3 or min(shape) < 2:
-        raise FluoroError(f"{path}: shape is {image.shape}, a 3D volume is needed", "give one 3D CT per file")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise FluoroError(f"{path}: its affine is not finite or not invertible", "mend the header's sform or qform")
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if spacing.min() < SPACING_MIN_MM or spacing.max() > SPACING_MAX_MM:
-        found = " x ".join(f"{value:g}" for value in spacing)
-        raise FluoroError(
-            f"{path}: voxel spacing is {found} mm, between {SPACING_MIN_MM:g} and {SPACING_MAX_MM:g} mm is expected",
-            "write the header in millimetres",
-        )
+    check_grid(str(path), shape, affine)
+    check_bytes(
+        str(path),
+        int(np.prod(shape, dtype=object)) * np.dtype(image.get_data_dtype()).itemsize,
+        path.stat().st_size,
+        packed=path.name.endswith(".gz"),
+    )
     return image
 
 
@@ -95,6 +97,36 @@ def read_nifti(path: Path) -> Volume:
     if array.ndim == 4:
         array = array[..., 0]
     return Volume(np.ascontiguousarray(array.T), world_from_voxel_of(image))
+
+
+def check_grid(subject: str, shape: Sequence[int], affine: np.ndarray) -> None:
+    """Raise FluoroError unless `shape` is 3D, of a size that fits in memory, and the affine is plausible in mm."""
+    if len(shape) != 3 or min(shape) < 2:
+        raise FluoroError(
+            f"{subject}: shape is {tuple(map(int, shape))}, a 3D volume is needed", "give one 3D CT per file"
+        )
+    if int(np.prod(shape, dtype=object)) > MAX_VOXELS:
+        found = "x".join(map(str, shape))
+        raise FluoroError(f"{subject}: has {found} voxels, at most {MAX_VOXELS} are read", "crop it, or resample it")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise FluoroError(f"{subject}: its affine is not finite or not invertible", "mend the header's sform or qform")
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < SPACING_MIN_MM or spacing.max() > SPACING_MAX_MM or (spacing * shape).max() > EXTENT_MAX_MM:
+        found = " x ".join(f"{value:g}" for value in spacing)
+        raise FluoroError(
+            f"{subject}: voxel spacing is {found} mm, between {SPACING_MIN_MM:g} and {SPACING_MAX_MM:g} mm "
+            f"and an extent below {EXTENT_MAX_MM:g} mm is expected",
+            "write the header in millimetres",
+        )
+
+
+def check_bytes(subject: str, needed: int, available: int, packed: bool) -> None:
+    """Raise FluoroError when a header promises more bytes than a file of `available` bytes can hold."""
+    if needed > available * (INFLATE_MAX if packed else 1):
+        raise FluoroError(
+            f"{subject}: its header promises {needed} bytes of voxels, the file has {available}",
+            "the file is cut short or its header wrong: fetch it again",
+        )
 
 
 def world_from_voxel_of(image: "Nifti1Image") -> np.ndarray:
@@ -119,23 +151,144 @@ def write_nifti(path: Path, volume: Volume) -> None:
 
 
 def to_hu(volume: Volume, subject: str) -> Volume:
-    """The volume as int16 HU clipped to 12-bit CT range. Raises FluoroError when the values cannot be HU.
+    """The volume as int16 HU clipped to 12-bit CT range. Raises FluoroError when the values cannot be HU."""
+    hu = np.empty(volume.array.shape, dtype=np.int16)
+    check_numbers(volume.array.dtype, subject)
+    for out, plane in zip(hu, volume.array, strict=True):
+        out[:] = plane_to_hu(plane)
+    check_hu(hu, subject)
+    return Volume(hu, volume.world_from_voxel)
+
+
+def check_numbers(dtype: np.dtype, subject: str) -> None:
+    """Raise FluoroError for colour, complex and other voxels that are no single real number."""
+    if dtype.kind not in "iuf":
+        kind = "colour" if dtype.kind == "V" else dtype.name
+        raise FluoroError(f"{subject}: voxel type is {kind}, numbers are needed", "give a CT in HU")
+
+
+def plane_to_hu(stored: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> np.ndarray:
+    """Stored values of one plane -> int16 HU, rounded and clipped to 12-bit CT range; NaN counts as air."""
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and slope == 1 and intercept == int(intercept):
+        return np.clip(stored.astype(np.int32) + int(intercept), HU_MIN, HU_MAX).astype(np.int16)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = np.rint(stored.astype(np.float64) * slope + intercept)
+        return np.nan_to_num(np.clip(values, HU_MIN, HU_MAX), nan=HU_MIN).astype(np.int16)
+
+
+def check_hu(array: np.ndarray, subject: str) -> None:
+    """Raise FluoroError when int16 values cannot be a CT's.
 
     Fat, lung and air lie below 0 HU, so a volume without a negative value is an MRI, a label map or unscaled.
     """
-    array = volume.array
-    if array.dtype.kind not in "iuf":
-        kind = "colour" if array.dtype.kind == "V" else array.dtype.name
-        raise FluoroError(f"{subject}: voxel type is {kind}, numbers are needed", "give a CT in HU")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        array = np.nan_to_num(array, nan=HU_MIN, posinf=HU_MAX, neginf=HU_MIN)
-    low, high = array.min(), array.max()
+    low, high = int(array.min()), int(array.max())
     if low >= 0:
         raise FluoroError(
-            f"{subject}: values run from {low:g} to {high:g}, a CT in HU has some below 0",
+            f"{subject}: values run from {low} to {high}, a CT in HU has some below 0",
             "give a CT in HU; a label volume goes after --labels",
         )
-    return Volume(np.clip(np.rint(array), HU_MIN, HU_MAX).astype(np.int16), volume.world_from_voxel)
+    if low == high:
+        raise FluoroError(f"{subject}: every voxel is {low} HU", "give a CT that shows something")
+
+
+# --- the standard grid ------------------------------------------------------------------------------------------------
+
+
+def standard_grid(
+    shape_zyx: tuple[int, ...], world_from_voxel: np.ndarray, subject: str = "the volume"
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and matrix that `standardise` gives a volume of this shape and matrix. Raises FluoroError as it does."""
+    shape_xyz, matrix, _ = _straight_grid(shape_zyx[::-1], world_from_voxel, subject)
+    order, signs = _nearest_axes(matrix)
+    shape = tuple(shape_xyz[axis] for axis in order)
+    return shape[::-1], matrix @ _standard_from(order, signs, shape)
+
+
+def standardise(volume: Volume, fill: int, nearest: bool = False, subject: str = "the volume") -> Volume:
+    """The volume with its axes permuted and flipped so that x grows to the left, y to posterior and z to superior.
+
+    Oblique volumes stay oblique: each axis becomes the nearest one. Sheared slices (a tilted gantry) are first shifted
+    in their plane until the axes are orthogonal, by linear interpolation or to the `nearest` voxel, on a grid widened
+    with `fill`. Raises FluoroError when the first two axes are not orthogonal or the tilt is beyond TILT_MAX_DEG.
+    """
+    shape_xyz, matrix, shifts = _straight_grid(volume.array.shape[::-1], volume.world_from_voxel, subject)
+    array = volume.array
+    if shifts is not None:
+        array = _shift_slices(array, shape_xyz[::-1], shifts, fill, nearest)
+    order, signs = _nearest_axes(matrix)
+    array = array.transpose([2 - axis for axis in order[::-1]])[tuple(slice(None, None, sign) for sign in signs[::-1])]
+    return Volume(np.ascontiguousarray(array), matrix @ _standard_from(order, signs, array.shape[::-1]))
+
+
+def _nearest_axes(matrix: np.ndarray) -> tuple[list[int], list[int]]:
+    """For each world axis x, y, z: the voxel axis nearest to it, and 1 or -1 for its direction."""
+    from nibabel.orientations import io_orientation
+
+    nearest = io_orientation(matrix)
+    order = [int(np.flatnonzero(nearest[:, 0] == world)[0]) for world in range(3)]
+    return order, [int(nearest[axis, 1]) for axis in order]
+
+
+def _standard_from(order: list[int], signs: list[int], shape_xyz: Sequence[int]) -> np.ndarray:
+    """Matrix from standard voxel indices to the indices before permutation and flips."""
+    matrix = np.zeros((4, 4))
+    matrix[3, 3] = 1
+    for world, (axis, sign) in enumerate(zip(order, signs, strict=True)):
+        matrix[axis, world] = sign
+        matrix[axis, 3] = 0 if sign > 0 else shape_xyz[world] - 1
+    return matrix
+
+
+def _straight_grid(shape_xyz: Sequence[int], world_from_voxel: np.ndarray, subject: str):
+    """The orthogonal grid round a sheared one: shape (x, y, z), matrix, and each slice's shift, (z, 2) voxels in x, y.
+
+    The shifts are None for a grid that is orthogonal already.
+    """
+    matrix = world_from_voxel.astype(np.float64)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    unit = matrix[:3, :3] / spacing
+    cosines = unit.T @ unit
+    if max(abs(cosines[0, 2]), abs(cosines[1, 2]), abs(cosines[0, 1])) <= SHEAR_TOLERANCE:
+        return tuple(shape_xyz), matrix, None
+    normal = np.cross(unit[:, 0], unit[:, 1])
+    tilt_deg = float(np.degrees(np.arccos(min(1.0, abs(float(normal @ unit[:, 2]))))))
+    if abs(cosines[0, 1]) > SHEAR_TOLERANCE or tilt_deg > TILT_MAX_DEG:
+        raise FluoroError(
+            f"{subject}: voxel axes are sheared by {tilt_deg:.0f} degrees, at most a gantry's tilt of "
+            f"{TILT_MAX_DEG:.0f} is straightened",
+            "resample the scan to an orthogonal grid",
+        )
+    step = cosines[2, :2] * spacing[2] / spacing[:2]  # in-plane voxels from slice to slice
+    shifts = np.arange(shape_xyz[2])[:, None] * step
+    first = np.floor(shifts.min(axis=0))
+    grown = np.ceil(shifts.max(axis=0)) - first
+    straight = matrix.copy()
+    straight[:3, 2] = normal * (normal @ matrix[:3, 2])
+    straight[:3, 3] = matrix[:3, 3] + matrix[:3, :2] @ first
+    return (shape_xyz[0] + int(grown[0]), shape_xyz[1] + int(grown[1]), shape_xyz[2]), straight, shifts - first
+
+
+def _shift_slices(array: np.ndarray, shape_zyx: Sequence[int], shifts: np.ndarray, fill: int, nearest: bool):
+    shifted = np.full(shape_zyx, fill, dtype=array.dtype)
+    for out, plane, shift_xy in zip(shifted, array, shifts, strict=True):
+        for axis, shift in ((1, shift_xy[0]), (0, shift_xy[1])):
+            whole = round(shift) if nearest else int(np.floor(shift))
+            size = out.shape[axis]
+            padded = np.full((*plane.shape[:axis], size, *plane.shape[axis + 1 :]), fill, dtype=plane.dtype)
+            kept = min(plane.shape[axis], size - whole)
+            _along(padded, axis, whole, whole + kept)[:] = _along(plane, axis, 0, kept)
+            if not nearest and shift > whole:
+                before = np.full_like(padded, fill)
+                _along(before, axis, 1, size)[:] = _along(padded, axis, 0, size - 1)
+                plane = padded + (shift - whole) * (before.astype(np.float64) - padded)
+            else:
+                plane = padded
+        out[:] = np.rint(plane)
+    return shifted
+
+
+def _along(array: np.ndarray, axis: int, start: int, stop: int) -> np.ndarray:
+    return array[start:stop] if axis == 0 else array[:, start:stop]
 
 
 def corner_distance_mm(a_from_voxel: np.ndarray, b_from_voxel: np.ndarray, shape_zyx: tuple[int, ...]) -> float:

@@ -22,6 +22,12 @@ class CArm:
     seen from the detector it is its mirror image. Frontal views are hung as if facing the patient, the patient's left
     on the right: AP from the source, PA from the detector. The mirror stands in `intrinsic` (its first focal length is
     negative), so that `camera_from_world` is a rigid motion, determinant +1, in both.
+
+    The image's top points to the patient's head, turned about the central ray by `image_rotation_deg`: clockwise as
+    seen from the source, so that 90 puts at the top what lay on the right there.
+
+    Only what lies between the depths `nearest_mm` and `farthest_mm`, along the central ray from the source, is in the
+    beam: a detector under a hand stands between it and the hip.
     """
 
     source_to_detector_mm: float
@@ -33,18 +39,14 @@ class CArm:
     pixel_spacing_mm: float
     isocenter_lps_mm: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0))
     seen_from: Literal["source", "detector"] = "source"
+    image_rotation_deg: float = 0.0
+    nearest_mm: float = 0.0
+    farthest_mm: float = np.inf
 
     @property
     def beam_lps(self) -> np.ndarray:
         """Unit vector from the source to the detector's centre, (3,)."""
-        primary, secondary = self._angles()
-        return np.array(
-            [
-                np.sin(primary) * np.cos(secondary),
-                -np.cos(primary) * np.cos(secondary),
-                np.sin(secondary),
-            ]
-        )
+        return camera_axes(self.positioner_primary_angle_deg, self.positioner_secondary_angle_deg)[2]
 
     @property
     def source_lps_mm(self) -> np.ndarray:
@@ -53,11 +55,10 @@ class CArm:
 
     @property
     def camera_from_world(self) -> np.ndarray:
-        """Rigid motion (4, 4) from LPS mm to the camera's frame; the image's top points to the head."""
-        primary, secondary = self._angles()
-        # The derivative of the beam by the secondary angle: perpendicular to it at every angle, and never zero.
-        up = np.array([-np.sin(primary) * np.sin(secondary), np.cos(primary) * np.sin(secondary), np.cos(secondary)])
-        rotation = np.stack([np.cross(-up, self.beam_lps), -up, self.beam_lps])
+        """Rigid motion (4, 4) from LPS mm to the camera's frame."""
+        rotation = camera_axes(
+            self.positioner_primary_angle_deg, self.positioner_secondary_angle_deg, self.image_rotation_deg
+        )
         matrix = np.eye(4)
         matrix[:3, :3] = rotation
         matrix[:3, 3] = -rotation @ self.source_lps_mm
@@ -75,8 +76,24 @@ class CArm:
             ]
         )
 
-    def _angles(self) -> tuple[float, float]:
-        return np.radians(self.positioner_primary_angle_deg), np.radians(self.positioner_secondary_angle_deg)
+
+def camera_axes(primary_deg: float, secondary_deg: float, rotation_deg: float = 0.0) -> np.ndarray:
+    """The camera's axes right, down, beam as rows (3, 3) of the world's coordinates: a rotation, at every angle."""
+    primary, secondary, rotation = np.radians([primary_deg, secondary_deg, rotation_deg])
+    beam = np.array([np.sin(primary) * np.cos(secondary), -np.cos(primary) * np.cos(secondary), np.sin(secondary)])
+    # The derivative of the beam by the secondary angle: perpendicular to it at every angle, and never zero.
+    up = np.array([-np.sin(primary) * np.sin(secondary), np.cos(primary) * np.sin(secondary), np.cos(secondary)])
+    up = np.cos(rotation) * up + np.sin(rotation) * np.cross(-up, beam)
+    return np.stack([np.cross(-up, beam), -up, beam])
+
+
+def positioner_angles(axes: np.ndarray) -> tuple[float, float, float]:
+    """Primary and secondary angle and image rotation in degrees of a camera with these axes: undoes `camera_axes`."""
+    _, down, beam = axes
+    primary = float(np.degrees(np.arctan2(beam[0], -beam[1])))
+    secondary = float(np.degrees(np.arcsin(np.clip(beam[2], -1, 1))))
+    right_of, down_of, _ = camera_axes(primary, secondary)
+    return primary, secondary, float(np.degrees(np.arctan2(-down @ right_of, down @ down_of)))
 
 
 def project_points(intrinsic: np.ndarray, camera_from_world: np.ndarray, points_lps_mm: np.ndarray) -> np.ndarray:

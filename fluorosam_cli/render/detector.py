@@ -1,6 +1,8 @@
-"""From mass per area to a radiograph: exposure, energy-integrating detection, noise, and the picture shown.
+"""From mass per area to what the panel reads: exposure, energy-integrating detection, blur and noise.
 
-Intensities are relative to the unattenuated beam. Not modelled yet: scatter, detector blur, grid, heel effect.
+Intensities are relative to the open beam at the central ray. In the order of nature: each material attenuates, the
+focal spot blurs, the collimator and the tube shape the field, scatter is added; then quanta are counted, the
+scintillator's light spreads each of them, the electronics add their noise; last, the flat field is divided out.
 """
 
 from dataclasses import dataclass
@@ -10,17 +12,11 @@ import numpy as np
 
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render import physics
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """How the tube is driven. With `energy_kev` all its photons have that one energy (for tests and calibration)."""
-
-    kvp: float
-    mas: float
-    filtration_mm_al: float = 2.5
-    filtration_mm_cu: float = 0.0
-    energy_kev: float | None = None
+from fluorosam_cli.render.coarse import reduced
+from fluorosam_cli.render.exposure import Exposure
+from fluorosam_cli.render.field import Geometry, aperture, shading
+from fluorosam_cli.render.materials import MATERIALS
+from fluorosam_cli.render.scatter import CELL_MM, Grid, scattered_signal
 
 
 @dataclass(frozen=True)
@@ -28,68 +24,90 @@ class Detector:
     """A flat panel with a caesium iodide scintillator.
 
     0.2 g/cm2 is 0.6 mm of needles filling three quarters of their layer. Electronic noise: some 2000 electrons a pixel
-    against about 1000 per absorbed 50 keV photon; sizes as in Siewerdsen et al., Med Phys 24:71 (1997).
+    against about 1000 per absorbed 50 keV photon; sizes as in Siewerdsen et al., Med Phys 24:71 (1997). So is the form
+    of the scintillator's transfer function, 1 / (1 + H f^2); with the pixel's own it gives 66, 32 and 14 % at 1, 2 and
+    3 line pairs per mm, near the 65, 35 and 18 % of the data sheets of such panels.
     """
 
     scintillator_g_cm2: float = 0.2
+    scintillator_h_mm2: float = 0.42
     electronic_noise_kev: float = 100.0  # standard deviation in a pixel of the panel
     panel_pixel_mm: float = 0.15  # a wider image pixel is a sum of these
 
 
-# --- exposure ---------------------------------------------------------------------------------------------------------
+def expose(
+    mass_g_cm2: np.ndarray,
+    exposure: Exposure,
+    geometry: Geometry,
+    rng: np.random.Generator | None,
+    detector: Detector = Detector(),
+    materials: tuple[str, ...] = MATERIALS,
+    without: frozenset[str] = frozenset(),
+) -> np.ndarray:
+    """Detected intensity relative to the open beam, (H, W) float32, from mass per area (M, H, W).
 
-
-@dataclass(frozen=True)
-class _Technique:
-    kvp: tuple[float, float]
-    mas: tuple[float, float]
-
-
-# Tube voltages of the European Guidelines on Quality Criteria for Diagnostic Radiographic Images (EUR 16260, 1996) and,
-# for the limbs, of usual technique charts; mAs that bring 1-10 microgray behind a body of usual size to the detector.
-_TECHNIQUES: dict[str, _Technique] = {
-    "chest": _Technique((100, 125), (1.5, 6)),
-    "abdomen": _Technique((70, 90), (10, 50)),
-    "pelvis": _Technique((70, 85), (10, 50)),
-    "lumbar": _Technique((75, 95), (20, 120)),
-    "thoracic": _Technique((70, 90), (10, 50)),
-    "cervical": _Technique((65, 80), (5, 20)),
-    "skull": _Technique((65, 85), (8, 30)),
-    "shoulder": _Technique((60, 75), (4, 15)),
-    "thigh": _Technique((65, 75), (4, 15)),
-    "knee": _Technique((55, 68), (2, 8)),
-    "extremity": _Technique((50, 65), (0.6, 3)),
-    "general": _Technique((70, 110), (4, 40)),
-}
-_WORDS: dict[str, tuple[str, ...]] = {
-    "chest": ("chest", "thorax", "lung", "rib", "heart", "cardiac"),
-    "abdomen": ("abdomen", "kidney"),
-    "pelvis": ("pelvis", "hip", "inlet", "outlet", "judet", "sacrum"),
-    "lumbar": ("lumbar",),
-    "thoracic": ("thoracic",),
-    "cervical": ("cervical", "neck"),
-    "skull": ("skull", "head", "towne", "waters", "face"),
-    "shoulder": ("shoulder", "grashey", "scapula", "clavicle", "humerus"),
-    "thigh": ("femur", "thigh"),
-    "knee": ("knee", "sunrise", "patella", "tibia"),
-    "extremity": ("hand", "wrist", "elbow", "forearm", "finger", "ankle", "foot", "toe", "mortise", "extremity"),
-}
-
-
-def draw_exposure(rng: np.random.Generator, view_name: str) -> Exposure:
-    """A plausible exposure for the body part named in the view, drawn from that part's range.
-
-    Uniform in kVp, log-uniform in mAs; a name with no known body part (`ap`, `random`) gets the range of trunk work.
+    An absorbed photon gives a signal in proportion to its energy: the mean is the sum over energies of fluence x
+    absorption x energy x exp(-sum over materials of mu/rho x mass), the quantum variance the same sum with energy
+    squared. Both are kept by drawing the counts of photons of one effective energy per pixel. Photons per pixel follow
+    from the mAs, the distance (inverse square) and the pixel's area; electronic noise is Gaussian. `without` names
+    terms of `exposure.TERMS` to leave out; `rng` None means no noise.
     """
-    words = view_name.lower().replace("-", "_").split("_")
-    part = next((part for part, names in _WORDS.items() if any(word in names for word in words)), "general")
-    technique = _TECHNIQUES[part]
-    return Exposure(
-        kvp=round(float(rng.uniform(*technique.kvp)), 1),
-        mas=float(f"{np.exp(rng.uniform(*np.log(technique.mas))):.3g}"),
-        filtration_mm_al=round(float(rng.uniform(2.5, 4.0)), 2),
-        filtration_mm_cu=float(rng.choice([0.0, 0.1, 0.2])),
-    )
+    _check(mass_g_cm2, exposure, geometry, materials)
+    shape = mass_g_cm2.shape[1:]
+    spacing_mm = geometry.pixel_spacing_mm
+    ratio = 0.0 if "grid" in without else exposure.grid_ratio
+    mean, variance, full_kev = _primary(mass_g_cm2, exposure, geometry, detector, materials, ratio)
+    if "blur" not in without:
+        mean = convolved(mean, focal_spot_taps(exposure.focal_spot_mm, geometry))
+    shade = shading(exposure, geometry, shape, without)
+    beam = shade
+    opened = None if "collimation" in without else aperture(exposure, geometry, shape)
+    if opened is not None:
+        beam = opened if beam is None else beam * opened
+    if beam is not None:
+        mean *= beam
+        variance *= beam
+    if "scatter" not in without:
+        mass = mass_g_cm2.sum(axis=0)
+        gap_mm = geometry.gap_mm if geometry.gap_mm is not None else gap_behind(mass, geometry)
+        scattered = scattered_signal(mean, mass, exposure.kvp, gap_mm, spacing_mm, ratio)
+        energy = float(variance.sum() / max(mean.sum(), 1e-30))  # a scattered photon counts about as a primary one does
+        mean += scattered
+        variance += np.float32(energy) * scattered
+    if "noise" in without:
+        rng = None
+    signal = mean if rng is None else _counted(mean, variance, rng)
+    if "blur" not in without:
+        signal = convolved(signal, scintillator_taps(detector.scintillator_h_mm2, spacing_mm))
+    if rng is not None:
+        electronic = detector.electronic_noise_kev * spacing_mm / detector.panel_pixel_mm / full_kev
+        signal += rng.standard_normal(shape, dtype=np.float32) * np.float32(electronic)
+    if exposure.flat_fielded and shade is not None:
+        signal /= shade
+    return np.maximum(signal, 0)  # as a panel's offset correction clips
+
+
+def gap_behind(mass_g_cm2: np.ndarray, geometry: Geometry) -> float:
+    """Air between body and detector in mm, if the body lies around the isocentre.
+
+    Its depth is that of its densest parts: what is thin on the picture is as a rule lung, not a thinner body.
+    """
+    mass = reduced(mass_g_cm2, max(1, round(CELL_MM / geometry.pixel_spacing_mm)))
+    body = mass[mass > 1]
+    half_depth_mm = 10 * float(np.percentile(body, 90)) / 2 if body.size else 0.0
+    return max(0.0, geometry.source_to_detector_mm - geometry.source_to_isocenter_mm - half_depth_mm)
+
+
+def _check(mass: np.ndarray, exposure: Exposure, geometry: Geometry, materials: tuple[str, ...]) -> None:
+    if mass.ndim != 3 or len(mass) != len(materials):
+        raise FluoroError(
+            f"mass maps of shape {mass.shape} for {len(materials)} materials",
+            f"give one map for each of {', '.join(materials)}",
+        )
+    if min(exposure.mas, geometry.pixel_spacing_mm, geometry.source_to_detector_mm) <= 0:
+        raise FluoroError(
+            "mAs, pixel spacing and source-to-detector distance must be above 0", "check the view's numbers"
+        )
 
 
 # --- detection --------------------------------------------------------------------------------------------------------
@@ -98,7 +116,7 @@ _ENERGIES = 16
 _BLOCK = 8192  # pixels whose transmissions at all energies stay in the cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Response:
     """Energies left of the spectrum, attenuation (M, n), and the signal in keV per cm2 at 1 m each carries in vacuo."""
 
@@ -108,11 +126,19 @@ class _Response:
 
 
 @lru_cache(maxsize=64)
-def _response(exposure: Exposure, detector: Detector, materials: tuple[str, ...]) -> _Response:
-    spectrum = physics.tube_spectrum(exposure.kvp, exposure.filtration_mm_al, exposure.filtration_mm_cu)
-    energy, fluence = spectrum.energy_kev, spectrum.fluence * exposure.mas
-    if exposure.energy_kev is not None:
-        energy, fluence = np.array([exposure.energy_kev]), np.array([fluence.sum()])
+def _response(
+    exposure: tuple[float, float, float, float, float | None],
+    detector: Detector,
+    materials: tuple[str, ...],
+    grid_ratio: float,
+) -> _Response:
+    kvp, mas, aluminium_mm, copper_mm, energy_kev = exposure
+    spectrum = physics.tube_spectrum(kvp, aluminium_mm, copper_mm)
+    energy, fluence = spectrum.energy_kev, spectrum.fluence * mas
+    if energy_kev is not None:
+        energy, fluence = np.array([energy_kev]), np.array([fluence.sum()])
+    if grid_ratio:
+        fluence = fluence * Grid(grid_ratio).primary_transmission(energy)
     absorbed = -np.expm1(-physics.mass_attenuation_cm2_g("caesium_iodide", energy) * detector.scintillator_g_cm2)
     edges = physics.absorption_edges_kev(materials)
     nodes, signal = physics.gauss_energies(energy, fluence * absorbed * energy, edges, _ENERGIES)
@@ -120,82 +146,89 @@ def _response(exposure: Exposure, detector: Detector, materials: tuple[str, ...]
     return _Response(nodes, attenuation, signal)
 
 
-def expose(
+def _primary(
     mass_g_cm2: np.ndarray,
     exposure: Exposure,
-    pixel_spacing_mm: float,
-    source_to_detector_mm: float,
-    rng: np.random.Generator | None,
-    detector: Detector = Detector(),
-    materials: tuple[str, ...] = physics.MATERIALS,
-) -> np.ndarray:
-    """Detected intensity relative to the unattenuated beam, (H, W) float32, from mass per area (M, H, W).
-
-    An absorbed photon gives a signal in proportion to its energy: the mean is the sum over energies of fluence x
-    absorption x energy x exp(-sum over materials of mu/rho x mass), the quantum variance the same sum with energy
-    squared. Both are kept by drawing the counts of photons of one effective energy per pixel. Photons per pixel follow
-    from the mAs, the distance (inverse square) and the pixel's area; electronic noise is Gaussian. `rng` None means no
-    noise at all.
-    """
-    if mass_g_cm2.ndim != 3 or len(mass_g_cm2) != len(materials):
-        raise FluoroError(
-            f"mass maps of shape {mass_g_cm2.shape} for {len(materials)} materials",
-            f"give one map for each of {', '.join(materials)}",
-        )
-    if exposure.mas <= 0 or pixel_spacing_mm <= 0 or source_to_detector_mm <= 0:
-        raise FluoroError(
-            "mAs, pixel spacing and source-to-detector distance must be above 0", "check the view's numbers"
-        )
-    response = _response(exposure, detector, materials)
-    pixels = mass_g_cm2.reshape(len(materials), -1)
-    area_cm2 = (pixel_spacing_mm / 10) ** 2 * (1000 / source_to_detector_mm) ** 2  # as seen at 1 m
-    full_kev = response.signal_kev.sum() * area_cm2
+    geometry: Geometry,
+    detector: Detector,
+    materials: tuple[str, ...],
+    grid_ratio: float,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean and variance of the primary signal, (H, W) each, and the keV that are 1; before the field is shaped."""
+    present = [row for row in range(len(materials)) if mass_g_cm2[row].any()] or [0]  # fewer edges, fewer energies
+    tube = (exposure.kvp, exposure.mas, exposure.filtration_mm_al, exposure.filtration_mm_cu, exposure.energy_kev)
+    response = _response(tube, detector, tuple(materials[row] for row in present), grid_ratio)
+    area_cm2 = (geometry.pixel_spacing_mm / 10) ** 2 * (1000 / geometry.source_to_detector_mm) ** 2  # as seen at 1 m
+    full_kev = float(response.signal_kev.sum() * area_cm2)
     relative = response.signal_kev / response.signal_kev.sum()
     sums = np.stack([relative, relative * response.energy_kev / full_kev]).astype(np.float32)
     minus_attenuation = -response.attenuation.T.astype(np.float32)
-    electronic = detector.electronic_noise_kev * (pixel_spacing_mm / detector.panel_pixel_mm) / full_kev
-    intensity = np.empty(pixels.shape[1], dtype=np.float32)
-    for start in range(0, len(intensity), _BLOCK):
+    pixels = mass_g_cm2.reshape(len(materials), -1)
+    result = np.empty((2, pixels.shape[1]), dtype=np.float32)
+    for start in range(0, pixels.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
-        transmission = minus_attenuation @ pixels[:, block].astype(np.float32, copy=False)
+        transmission = minus_attenuation @ pixels[present, block].astype(np.float32, copy=False)
         np.exp(transmission, out=transmission)
-        mean, variance = sums @ transmission
-        intensity[block] = mean if rng is None else _noisy(mean, variance, electronic, rng)
-    return intensity.reshape(mass_g_cm2.shape[1:])
+        np.matmul(sums, transmission, out=result[:, block])
+    mean, variance = result.reshape(2, *mass_g_cm2.shape[1:])
+    return mean, variance, full_kev
 
 
 _FEW_PHOTONS = 200.0  # from here up a Gaussian stands in for the Poisson distribution, in a tenth of the time
 
 
-def _noisy(mean: np.ndarray, variance: np.ndarray, electronic: float, rng: np.random.Generator) -> np.ndarray:
-    """Quantum and electronic noise; what would come out negative is clipped, as a panel's offset correction does."""
-    normal = rng.standard_normal(len(mean), dtype=np.float32)
-    noisy = mean + normal * np.sqrt(variance + np.float32(electronic**2))
-    few = np.flatnonzero(mean * mean < _FEW_PHOTONS * variance)
-    if len(few):
+def _counted(mean: np.ndarray, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The signal with its quantum noise."""
+    noisy = mean + rng.standard_normal(mean.shape, dtype=np.float32) * np.sqrt(variance)
+    few = np.nonzero(mean * mean < _FEW_PHOTONS * variance)
+    if len(few[0]):
         photon = variance[few] / np.maximum(mean[few], np.finfo(np.float32).tiny)
         counts = rng.poisson(np.divide(mean[few], photon, out=np.zeros_like(photon), where=photon > 0))
-        noisy[few] = counts * photon + normal[few] * np.float32(electronic)
-    return np.maximum(noisy, 0)
+        noisy[few] = counts * photon
+    return noisy
 
 
-# --- display ----------------------------------------------------------------------------------------------------------
-
-_DIRECT = 0.8  # above this fraction of the open beam there is no patient in front of the pixel
-_COLLIMATED = 1e-5  # below, nothing arrives: leaf of the collimator, or too thick to tell
-_WINDOW_PERCENT = (0.5, 99.5)
+# --- blur -------------------------------------------------------------------------------------------------------------
 
 
-def display_image(intensity: np.ndarray) -> np.ndarray:
-    """The radiograph as shown, (H, W) uint16, bone bright: negative logarithm, windowed on the patient.
+def scintillator_taps(h_mm2: float, pixel_spacing_mm: float) -> np.ndarray:
+    """Shares of a pixel's light that its neighbours along one axis read, (2 n + 1,), centre in the middle.
 
-    The window runs between percentiles of the pixels behind the patient; direct exposure and collimated pixels do not
-    count towards it and end up black and white. All of the image counts when hardly a pixel shows a patient.
+    The line spread of 1 / (1 + H f^2) is exp(-2 pi |x| / sqrt(H)), here integrated over each pixel; along both axes it
+    stands for the rotationally symmetric one. The quanta's noise is spread with the signal: that light is spread less
+    from where it arises near the diodes (Lubberts) is left out.
     """
-    attenuation = -np.log(np.maximum(intensity, np.float32(_COLLIMATED)))
-    patient = attenuation[(intensity < _DIRECT) & (intensity > _COLLIMATED)]
-    if patient.size < 0.005 * attenuation.size:
-        patient = attenuation.ravel()
-    low, high = np.percentile(patient, _WINDOW_PERCENT)
-    shown = (attenuation - low) / max(high - low, 1e-6)
-    return np.rint(np.clip(shown, 0, 1) * 65535).astype(np.uint16)
+    if h_mm2 <= 0:
+        return np.ones(1, dtype=np.float32)
+    per_pixel = 2 * np.pi / np.sqrt(h_mm2) * pixel_spacing_mm
+    count = int(np.ceil(np.log(1e4) / per_pixel))
+    tail = 0.5 * np.exp(-per_pixel * (np.arange(count + 1) + 0.5))  # beyond the far side of each pixel
+    side = tail[:-1] - tail[1:]
+    return _symmetric(1 - 2 * tail[0], side)
+
+
+def focal_spot_taps(focal_spot_mm: float, geometry: Geometry) -> np.ndarray:
+    """The image of the focal spot through a point at the isocentre, as shares of pixels along one axis, (2 n + 1,)."""
+    unsharp_mm = focal_spot_mm * (geometry.source_to_detector_mm / geometry.source_to_isocenter_mm - 1)
+    half_px = max(unsharp_mm / geometry.pixel_spacing_mm / 2, 0.5)  # narrower than a pixel, it is within one
+    reach = np.minimum(np.arange(int(np.ceil(half_px + 0.5))) + 0.5, half_px)
+    return _symmetric(0.5 / half_px, np.diff(reach) / (2 * half_px))
+
+
+def _symmetric(centre: float, side: np.ndarray) -> np.ndarray:
+    taps = np.concatenate([side[::-1], [centre], side])
+    return (taps / taps.sum()).astype(np.float32)
+
+
+def convolved(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """The image (H, W) with symmetric taps along both axes; what lies beyond the border is as at the border."""
+    middle = len(taps) // 2
+    for axis in (0, 1) if middle else ():
+        width = [(middle, middle) if axis == a else (0, 0) for a in (0, 1)]
+        padded = np.pad(image, width, mode="edge")
+        size = image.shape[axis]
+        shifted = [padded[k : k + size] if axis == 0 else padded[:, k : k + size] for k in range(len(taps))]
+        image = image * taps[middle]
+        for k in range(middle):
+            image += taps[k] * (shifted[k] + shifted[-1 - k])
+    return image

@@ -1,14 +1,17 @@
 """Which masks a view carries, and their form in `views.jsonl`: COCO run-length codes, boxes, what cuts them off."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from fluorosam_cli.anatomy.structures import groups
+from fluorosam_cli.anatomy.structures import groups, outlines
 from fluorosam_cli.contracts import Case, Rle, StructureMask
 from fluorosam_cli.render.projector import Projection
+from fluorosam_cli.tools.placement import PlacedTool
+
+Kind = Literal["structure", "group", "outline", "tool"]
 
 
 @dataclass(frozen=True)
@@ -44,39 +47,91 @@ def mask_outputs(case: Case) -> list[MaskOutput]:
     ]
 
 
-def structure_masks(projection: Projection, outputs: Sequence[MaskOutput]) -> list[StructureMask]:
-    """The masks that have at least one pixel, in the order of `outputs`, which the projection was made for."""
+def structure_masks(
+    projection: Projection, outputs: Sequence[MaskOutput], inside: np.ndarray | None = None
+) -> list[StructureMask]:
+    """The masks that have at least one pixel, in the order of `outputs`, which the projection was made for.
+
+    They end where the collimated field does: `inside` (H, W) says where it is.
+    """
+    bits = projection.bits
+    cut = _any([bits[0], bits[-1], bits[:, 0], bits[:, -1]])
+    if inside is not None:
+        cut |= _any([bits[~inside]])
+        bits = np.where(inside[..., None], bits, np.uint32(0))
+    seen = _any([bits])
+    columns = np.ascontiguousarray(bits.transpose(2, 1, 0))  # (words, W, H): run-length codes go by columns
+    masks = []
+    for number, output in enumerate(outputs):
+        word, bit = number // 32, np.uint32(number % 32)
+        if seen[word] >> bit & np.uint32(1):
+            mask = (columns[word] >> bit & np.uint32(1)).astype(np.uint8)
+            masks.append(_record(output.name, output.kind, mask, bool(cut[word] >> bit & 1), output.cut_by_scan))
+    return masks
+
+
+def _any(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The words in which every bit is set that is set anywhere in arrays (..., words)."""
+    words = parts[0].shape[-1]
+    return np.bitwise_or.reduce(np.concatenate([part.reshape(-1, words) for part in parts]), axis=0)
+
+
+def outline_masks(
+    found: Mapping[str, np.ndarray], outputs: Sequence[MaskOutput], inside: np.ndarray | None = None
+) -> list[StructureMask]:
+    """Radiographic outlines, name -> (H, W) bool; one is cut by the scan when anything that it is drawn from is."""
+    cut = {output.name: output.cut_by_scan for output in outputs}
+    sources = outlines()
+    masks = (
+        _of_mask(name, "outline", mask, any(cut.get(source, False) for source in sources[name]), inside)
+        for name, mask in found.items()
+    )
+    return [mask for mask in masks if mask]
+
+
+def tool_masks(
+    placed: Sequence[PlacedTool], masks: np.ndarray, inside: np.ndarray | None = None
+) -> list[StructureMask]:
+    """The masks (tools, H, W) bool of the tools placed that are seen, then of each family among them."""
+    together: dict[str, np.ndarray] = {}
+    for names in ([tool.name for tool in placed], [tool.family for tool in placed]):
+        for name, mask in zip(names, masks, strict=True):
+            together[name] = together[name] | mask if name in together else mask
+    found = (_of_mask(name, "tool", mask, False, inside) for name, mask in together.items())
+    return [mask for mask in found if mask]
+
+
+def _of_mask(
+    name: str, kind: Kind, mask: np.ndarray, cut_by_scan: bool, inside: np.ndarray | None
+) -> StructureMask | None:
+    cut = any(side.any() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    if inside is not None:
+        cut |= bool((mask & ~inside).any())
+        mask = mask & inside
+    columns = np.ascontiguousarray(mask.T).astype(np.uint8)
+    return _record(name, kind, columns, cut, cut_by_scan) if columns.any() else None
+
+
+def _record(name: str, kind: Kind, columns: np.ndarray, cut_by_detector: bool, cut_by_scan: bool) -> StructureMask:
+    """The record of a mask given by its columns, (W, H) uint8."""
     from pycocotools import mask as coco
 
-    columns = np.ascontiguousarray(projection.bits.transpose(2, 1, 0))  # (words, W, H): run-length codes go by columns
-    border = np.bitwise_or.reduce(
-        np.concatenate(
-            [projection.bits[[0, -1]].reshape(-1, len(columns)), projection.bits[:, [0, -1]].reshape(-1, len(columns))]
-        )
+    code = coco.encode(columns.T)  # Fortran order, as it wants
+    x, y, width, height = (int(value) for value in coco.toBbox(code))
+    cut: list[Literal["detector", "scan"]] = []
+    if cut_by_detector:
+        cut.append("detector")
+    if cut_by_scan:
+        cut.append("scan")
+    counts = code["counts"].decode("ascii")  # pyright: ignore[reportAttributeAccessIssue] - its stubs say str
+    return StructureMask(
+        name=name,
+        kind=kind,
+        rle=Rle(size=columns.shape[::-1], counts=counts),
+        box_xyxy=(x, y, x + width, y + height),
+        area_px=int(coco.area(code)),
+        truncated=cut,
     )
-    masks = []
-    for number in projection.seen():
-        word, bit = number // 32, np.uint32(number % 32)
-        mask = (columns[word] >> bit & np.uint32(1)).astype(np.uint8)
-        code = coco.encode(mask.T)  # Fortran order, as it wants
-        x, y, width, height = (int(value) for value in coco.toBbox(code))
-        cut: list[Literal["detector", "scan"]] = []
-        if border[word] >> bit & np.uint32(1):
-            cut.append("detector")
-        if outputs[number].cut_by_scan:
-            cut.append("scan")
-        counts = code["counts"].decode("ascii")  # pyright: ignore[reportAttributeAccessIssue] - its stubs say str
-        masks.append(
-            StructureMask(
-                name=outputs[number].name,
-                kind=outputs[number].kind,
-                rle=Rle(size=mask.shape[::-1], counts=counts),
-                box_xyxy=(x, y, x + width, y + height),
-                area_px=int(coco.area(code)),
-                truncated=cut,
-            )
-        )
-    return masks
 
 
 def decode(rle: Rle) -> np.ndarray:

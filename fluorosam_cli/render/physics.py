@@ -14,35 +14,6 @@ import numpy as np
 
 from fluorosam_cli.errors import FluoroError
 
-HU_OFFSET = 1024  # row of `material_table` = HU + HU_OFFSET
-MATERIALS = ("lung", "adipose", "soft_tissue", "bone")
-
-# Density of each material against HU, linear in between and constant beyond. Their sum is the calibration of Schneider,
-# Bortfeld and Schlegel, Phys Med Biol 45:459 (2000): 1.0297e-3 HU + 1.031 up to -98, 0.893e-3 HU + 1.018 up to 14,
-# 0.592e-3 HU + 1.017 above 23. Between two knots two tissues mix by volume. Three departures:
-# - its separate line for connective tissue (23-100 HU) is left out: it jumps down by 0.044 at 100, and in that range
-#   patients are mostly muscle and blood;
-# - below -950 there is nothing and the lung line is reached at -900: metres of air around the patient, noisy and with
-#   the table's foam in it, would otherwise weigh more than a lung;
-# - up to 100 HU a voxel is dense soft tissue without mineral; from there the share of cortical bone grows to 1 at 1524.
-_KNOTS_HU = (-950, -900, -200, -98, 14, 23, 100, 1524, 3071)
-_KNOTS_G_CM3 = {
-    "lung": (0, 0.1042, 0.8251, 0, 0, 0, 0, 0, 0),
-    "adipose": (0, 0, 0, 0.9305, 0, 0, 0, 0, 0),
-    "soft_tissue": (0, 0, 0, 0, 1.0305, 1.0306, 1.0762, 0, 0),
-    "bone": (0, 0, 0, 0, 0, 0, 0, 1.9192, 2.835),
-}
-
-
-def material_table() -> np.ndarray:
-    """Density in g/cm3 of each of `MATERIALS` for HU = row - 1024, shape (4096, M) float32.
-
-    There is no material for air: its mass (a metre of it is 1 mm of water) is left out, and rows up to -950 HU are 0.
-    """
-    hu = np.arange(4096) - HU_OFFSET
-    return np.stack([np.interp(hu, _KNOTS_HU, _KNOTS_G_CM3[name]) for name in MATERIALS], axis=1).astype(np.float32)
-
-
 # --- attenuation ------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +120,18 @@ def air_kerma_ugy(spectrum: Spectrum) -> float:
     absorption = _interpolated(_tables()["air_mass_energy_absorption_cm2_g"], spectrum.energy_kev)
     kev_per_cm2 = spectrum.fluence @ (spectrum.energy_kev * absorption)
     return float(kev_per_cm2 * joule_per_kev * cm2_g_to_m2_kg / cm2_to_m2 * 1e6)
+
+
+def heel(kvp: float, angle_deg: np.ndarray) -> np.ndarray:
+    """The beam's strength at angles from the central ray, negative towards the anode, relative to it; in their shape.
+
+    Linear between the table's voltages and degrees, constant beyond 11 degrees.
+    """
+    tables = _tables()
+    row = np.interp(kvp, tables["heel_kvp"], np.arange(len(tables["heel_kvp"])))
+    low = min(int(row), len(tables["heel_kvp"]) - 2)
+    strength = tables["heel"][low] + (row - low) * (tables["heel"][low + 1] - tables["heel"][low])
+    return np.interp(angle_deg, tables["heel_angle_deg"], strength)
 
 
 def half_value_layer_mm_al(spectrum: Spectrum) -> float:

@@ -2,7 +2,7 @@
 
 A camera is an `intrinsic` (3, 3) in pixels and a `camera_from_world` (4, 4) rigid motion in mm, with z from the source
 towards the detector; the ray of pixel (x, y) runs from the source through `inverse(intrinsic) @ (x, y, 1)` and on
-through the whole volume, wherever a detector may stand.
+through the whole volume, wherever a detector may stand, unless a range of depths is given.
 """
 
 import os
@@ -10,38 +10,38 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
-from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.errors import FluoroError, UsageError
 
 VERSION = "1"  # raised when the same view would give other numbers
 MIN_PATH_MM = 1.0  # a structure shows where a ray runs through this much of it; below is the staircase of the voxels
 TILE_ROWS = 16  # rows of a view that one CPU thread projects at a time
 MAX_VOXELS = 2**31 - 1  # voxels are numbered with 32 bits
 MAX_LABELS = 1023  # the path through each label asked for is kept per ray, in 4 bytes
+EVERYWHERE = (0.0, 1e30)  # mm of depth
+
+Interpolation = Literal["siddon", "joseph"]
+Named = tuple[str, tuple[int, ...]]  # what the labels of these ids make up together
 
 
 @dataclass(frozen=True)
 class Projection:
-    """One view: `mass_g_cm2` (M, H, W) float32, `bits` (H, W, words) uint32, `travel_mm` (outputs, H, W) float32.
+    """One view: `mass_g_cm2` (M, H, W) float32, `bits` (H, W, words) uint32, `path_mm` (paths, H, W) float32 or None.
 
-    `travel_mm`, the path length through each output, is there only when asked for.
+    `path_mm`, the path length through each of the projector's `paths`, is there only when asked for.
     """
 
     mass_g_cm2: np.ndarray
     bits: np.ndarray
     outputs: tuple[str, ...]
-    travel_mm: np.ndarray | None = None
+    path_mm: np.ndarray | None = None
 
     def mask(self, output: int) -> np.ndarray:
         """Where output number `output` lies on the ray, (H, W) bool."""
         return (self.bits[..., output // 32] >> np.uint32(output % 32)) & np.uint32(1) != 0
-
-    def seen(self) -> list[int]:
-        """The numbers of the outputs that have at least one pixel."""
-        words = np.bitwise_or.reduce(self.bits, axis=(0, 1))
-        return [i for i in range(len(self.outputs)) if words[i // 32] >> np.uint32(i % 32) & np.uint32(1)]
 
 
 def device_named(name: str) -> str:
@@ -60,6 +60,26 @@ def device_named(name: str) -> str:
         count = wp.get_cuda_device_count()
         raise FluoroError(f"no CUDA device {number}; {count} found", f"give --device cuda:0 to cuda:{count - 1}")
     return f"cuda:{int(number)}"
+
+
+def devices_named(name: str, gpus: int | None) -> list[str]:
+    """The devices of `--device` and `--gpus`: so many GPUs, or so many times the CPU with `cpu`."""
+    if gpus is None:
+        return [device_named(name)]
+    if name == "cpu":
+        return ["cpu"] * gpus
+    if name not in ("auto", "cuda"):
+        raise UsageError(f"--gpus {gpus} and --device {name} exclude each other", "give one of them")
+    wp = _warp()
+    found = wp.get_cuda_device_count() if wp.is_cuda_available() else 0
+    if gpus > found:
+        raise FluoroError(
+            f"--gpus {gpus} was requested, {found or 'no'} CUDA device{'s' if found != 1 else ''} found",
+            f"use --gpus {gpus} --device cpu to run {gpus} processes on the CPU"
+            if not found
+            else f"use --gpus {found}",
+        )
+    return [f"cuda:{number}" for number in range(gpus)]
 
 
 def available_threads() -> int:
@@ -88,11 +108,16 @@ def _warp():
 class Projector:
     """Holds one CT on a device and projects views of it.
 
-    `volume_hu` (z, y, x) int16; `labels` (z, y, x) uint8 or uint16, or None for the image alone; `world_from_voxel`
-    (4, 4) maps voxel indices (x, y, z, 1), voxel centres at integers, to mm and may be any invertible affine.
-    `outputs` names the masks and the label ids each is made of: their paths are summed before `min_path_mm` decides.
-    `material_table` (4096, M): density in g/cm3 of each material for HU = row - 1024. Voxels whose row is 0 and whose
-    label is in no output count as empty, and rays are cut back to what is not; so the table should be 0 for air.
+    `rows` (z, y, x) int16: each voxel's row in `material_table` less 1024, as `materials.set_rows` makes them; plain HU
+    are the first 4096 rows. `labels` (z, y, x) uint8 or uint16, or None for the image alone. `world_from_voxel` (4, 4)
+    maps voxel indices (x, y, z, 1), voxel centres at integers, to mm and may be any invertible affine. `outputs` names
+    the masks and the label ids each is made of: their paths are summed before `min_path_mm` decides. `paths` likewise
+    names the sums of path lengths that a projection carries on request, the outputs' by default. `material_table`
+    (rows, M): density in g/cm3 of each material. Voxels whose row is 0 and whose label is in no output count as empty,
+    and rays are cut back to what is not; so the table should be 0 for air.
+
+    `interpolation` decides the image: `siddon`, voxels with sharp edges, or `joseph`, linear between voxel centres.
+    Masks and paths are Siddon's in both.
 
     On the CPU the arrays are shared, not copied, and `threads` (default: all cores) launch tiles of rows; the bytes of
     the result do not depend on their number.
@@ -100,63 +125,75 @@ class Projector:
 
     def __init__(
         self,
-        volume_hu: np.ndarray,
+        rows: np.ndarray,
         labels: np.ndarray | None,
         world_from_voxel: np.ndarray,
-        outputs: Sequence[tuple[str, tuple[int, ...]]],
+        outputs: Sequence[Named],
         material_table: np.ndarray,
+        *,
+        paths: Sequence[Named] | None = None,
+        interpolation: Interpolation = "siddon",
         device: str = "cpu",
         min_path_mm: float = MIN_PATH_MM,
         threads: int | None = None,
     ) -> None:
-        from fluorosam_cli.kernels import siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
+        from fluorosam_cli.kernels import joseph, siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
         wp = _warp()
         if labels is None:
-            labels, outputs = np.zeros(1, np.uint8), ()
-        elif labels.shape != volume_hu.shape:
+            labels, outputs, paths = np.zeros(1, np.uint8), (), ()
+        elif labels.shape != rows.shape:
             raise FluoroError(
-                f"labels have shape {labels.shape}, the CT {volume_hu.shape}", "give labels on the CT's own grid"
+                f"labels have shape {labels.shape}, the CT {rows.shape}", "give labels on the CT's own grid"
             )
         elif labels.dtype not in (np.uint8, np.uint16):
             raise FluoroError(f"the labels are {labels.dtype}, uint8 or uint16 is needed", "convert them first")
-        if volume_hu.size > MAX_VOXELS:
-            raise FluoroError(f"the CT has {volume_hu.size} voxels, at most {MAX_VOXELS} fit", "resample it")
+        if rows.size > MAX_VOXELS:
+            raise FluoroError(f"the CT has {rows.size} voxels, at most {MAX_VOXELS} fit", "resample it")
+        paths = outputs if paths is None else paths
         self.outputs = tuple(name for name, _ in outputs)
+        self.paths = tuple(name for name, _ in paths)
         self.device = device
         self.min_path_mm = min_path_mm
         self.threads = threads or available_threads()
         self.materials = material_table.shape[1]
-        self._voxel_from_world = np.linalg.inv(np.asarray(world_from_voxel, np.float64))
-        slot_of_label, members, parts, slots = _slots(outputs, labels.dtype)
+        self.voxel_from_world = np.linalg.inv(np.asarray(world_from_voxel, np.float64))
+        slot_of_label, members, slots = _slots(outputs, paths, labels.dtype)
         label_type = wp.uint16 if labels.dtype == np.uint16 else wp.uint8
         densities = wp.types.vector(length=self.materials, dtype=wp.float32)
 
         def on_device(array: np.ndarray, dtype: object):
             return wp.array(np.ascontiguousarray(array), dtype=dtype, device=device, copy=False)
 
-        hu_range = -siddon.HU_OFFSET, len(material_table) - 1 - siddon.HU_OFFSET
-        hu = on_device(_within_table(volume_hu, *hu_range).reshape(-1), wp.int16)
+        row_range = -siddon.ROW_OFFSET, len(material_table) - 1 - siddon.ROW_OFFSET
+        voxel_rows = on_device(_within_table(rows, *row_range).reshape(-1), wp.int16)
         voxel_labels = on_device(labels.reshape(-1), label_type)
         slot_of = on_device(slot_of_label, wp.int32)
         table = on_device(material_table.astype(np.float32), densities)
         has_mass = on_device(np.any(material_table, axis=1).astype(np.uint8), wp.uint8)
-        shape = wp.vec3i(*volume_hu.shape[::-1])
-        bricks_zyx = tuple(-(-n // siddon.BRICK) for n in volume_hu.shape)
+        shape = wp.vec3i(*rows.shape[::-1])
+        bricks_zyx = tuple(-(-n // siddon.BRICK) for n in rows.shape)
         bricks = wp.vec3i(*bricks_zyx[::-1])
         occupied = wp.zeros(int(np.prod(bricks_zyx)), dtype=wp.uint8, device=device)
         wp.launch(
             siddon.brick_kernel(slots > 0, label_type),
             dim=bricks_zyx,
-            inputs=[hu, voxel_labels, slot_of, has_mass, shape, bricks],
+            inputs=[voxel_rows, voxel_labels, slot_of, has_mass, shape, bricks],
             outputs=[occupied],
             device=device,
         )
         low, high = (wp.vec3i(*bound) for bound in _box(occupied.numpy().reshape(bricks_zyx)))
-        self._grid = (hu, voxel_labels, shape, slot_of, table, occupied, bricks, low, high)
-        self._outputs = tuple(on_device(array, wp.int32) for array in (*members, *parts))
-        self._kernel = siddon.projection_kernel(self.materials, slots, label_type)
-        self._kernel.module.load(device, block_dim=1 if device == "cpu" else None)  # now, and not once per thread
+        self.voxels = (voxel_rows, shape, table)  # what else walks through the CT
+        where = (occupied, bricks, low, high)
+        walked = 0 if interpolation == "joseph" else self.materials
+        self._walk = (voxel_rows, voxel_labels, shape, slot_of, table, *where)
+        self._members = tuple(on_device(array, wp.int32) for array in members)
+        self._image = (voxel_rows, shape, table, *where)
+        self._walk_kernel = siddon.projection_kernel(walked, slots, label_type) if walked or slots else None
+        self._image_kernel = joseph.joseph_kernel(self.materials) if interpolation == "joseph" else None
+        for kernel in (self._walk_kernel, self._image_kernel):
+            if kernel:  # compiled now, and not once per thread
+                kernel.module.load(device, block_dim=1 if device == "cpu" else None)
 
     def project(
         self,
@@ -164,61 +201,88 @@ class Projector:
         camera_from_world: np.ndarray,
         width: int,
         height: int,
-        travel: bool = False,
+        depths_mm: tuple[float, float] = EVERYWHERE,
+        paths: bool = False,
     ) -> Projection:
-        """One view of `width` x `height` pixels; with `travel`, also the path length through every output."""
-        wp = _warp()
-        rays = wp.array(self._rays(intrinsic, camera_from_world)[None], dtype=wp.vec3d, device=self.device)
-        pixels, outputs = width * height, len(self.outputs)
-        words = max(1, -(-outputs // 32))
-        mass = wp.zeros((1, self.materials, pixels), dtype=wp.float32, device=self.device)
-        bits = wp.zeros((1, pixels, words), dtype=wp.uint32, device=self.device)
-        paths = wp.zeros((1, outputs, pixels) if travel else (1, 1, 0), dtype=wp.float32, device=self.device)
+        """One view of `width` x `height` pixels; with `paths`, also the path lengths.
 
-        def launch(first_row: int, rows: int) -> None:
-            wp.launch(
-                self._kernel,
-                dim=(1, rows, width),
-                inputs=[*self._grid, rays, first_row, width, *self._outputs, self.min_path_mm],
-                outputs=[mass, bits, paths],
-                device=self.device,
-            )
+        Nothing is seen whose depth, the camera's z, is not within `depths_mm`.
+        """
+        return self.project_views([(intrinsic, camera_from_world, depths_mm)], width, height, paths)[0]
+
+    def project_views(
+        self,
+        cameras: Sequence[tuple[np.ndarray, np.ndarray, tuple[float, float]]],
+        width: int,
+        height: int,
+        paths: bool = False,
+    ) -> list[Projection]:
+        """Views of one size, each an intrinsic, a camera_from_world and a range of depths; in one launch on CUDA."""
+        wp = _warp()
+        rays = wp.array(np.stack([self._rays(*camera) for camera in cameras]), dtype=wp.vec3d, device=self.device)
+        views, pixels = len(cameras), width * height
+        words = max(1, -(-len(self.outputs) // 32))
+        sums = (views, len(self.paths), pixels) if paths else (1, 1, 0)
+        mass = wp.zeros((views, self.materials, pixels), dtype=wp.float32, device=self.device)
+        bits = wp.zeros((views, pixels, words), dtype=wp.uint32, device=self.device)
+        path_mm = wp.zeros(sums, dtype=wp.float32, device=self.device)
+
+        def launch(first_view: int, some_views: int, first_row: int, some_rows: int) -> None:
+            tile, dim = (first_view, first_row, width), (some_views, some_rows, width)
+            if self._image_kernel:
+                wp.launch(
+                    self._image_kernel, dim, inputs=[*self._image, rays, *tile], outputs=[mass], device=self.device
+                )
+            if self._walk_kernel:
+                wp.launch(
+                    self._walk_kernel,
+                    dim,
+                    inputs=[*self._walk, rays, *tile, *self._members, self.min_path_mm],
+                    outputs=[mass, bits, path_mm],
+                    device=self.device,
+                )
 
         if self.device == "cpu":
             with ThreadPoolExecutor(self.threads) as pool:
-                first_rows = range(0, height, TILE_ROWS)
-                list(pool.map(lambda row: launch(row, min(TILE_ROWS, height - row)), first_rows))
+                tiles = [(view, 1, row, min(TILE_ROWS, height - row)) for view, row in _tiles(views, height)]
+                list(pool.map(lambda tile: launch(*tile), tiles))
         else:
-            launch(0, height)
-        return Projection(
-            mass.numpy().reshape(self.materials, height, width),
-            bits.numpy().reshape(height, width, words),
-            self.outputs,
-            paths.numpy().reshape(outputs, height, width) if travel else None,
-        )
+            launch(0, views, 0, height)
+        masses = mass.numpy().reshape(views, self.materials, height, width)
+        masks = bits.numpy().reshape(views, height, width, words)
+        lengths = path_mm.numpy().reshape(*sums[:2], height, width) if paths else None
+        return [
+            Projection(masses[view], masks[view], self.outputs, None if lengths is None else lengths[view])
+            for view in range(views)
+        ]
 
-    def _rays(self, intrinsic: np.ndarray, camera_from_world: np.ndarray) -> np.ndarray:
-        """The kernel's `rays` of one view, (7, 3) float64: see `kernels/siddon.py`."""
+    def _rays(
+        self, intrinsic: np.ndarray, camera_from_world: np.ndarray, depths_mm: tuple[float, float] = EVERYWHERE
+    ) -> np.ndarray:
+        """The kernel's `rays` of one view, (8, 3) float64: see `kernels/siddon.py`."""
         camera_from_world = np.asarray(camera_from_world, np.float64)
         world_from_camera = camera_from_world[:3, :3].T
         world_from_pixel = world_from_camera @ np.linalg.inv(np.asarray(intrinsic, np.float64))
         mm = world_from_pixel[:, [2, 0, 1]].T  # direction of pixel (0, 0), its change per column, per row
         source_mm = -world_from_camera @ camera_from_world[:3, 3]
-        linear = self._voxel_from_world[:3, :3]
-        source = linear @ source_mm + self._voxel_from_world[:3, 3] + 0.5  # voxel i spans [i, i + 1) in the kernel
-        return np.concatenate([source[None], mm @ linear.T, mm])
+        linear = self.voxel_from_world[:3, :3]
+        source = linear @ source_mm + self.voxel_from_world[:3, 3] + 0.5  # voxel i spans [i, i + 1) in the kernel
+        return np.concatenate([source[None], mm @ linear.T, mm, [[*depths_mm, 0.0]]])
 
 
-Rows = tuple[np.ndarray, np.ndarray]  # compressed rows: where each begins (rows + 1), and what they hold
+def _tiles(views: int, height: int) -> list[tuple[int, int]]:
+    return [(view, row) for view in range(views) for row in range(0, height, TILE_ROWS)]
 
 
-def _slots(outputs: Sequence[tuple[str, tuple[int, ...]]], label_type: np.dtype) -> tuple[np.ndarray, Rows, Rows, int]:
-    """Slot of each label id, the slots of each output, the outputs of each slot, and how many slots the kernel needs.
+def _slots(
+    outputs: Sequence[Named], paths: Sequence[Named], label_type: np.dtype
+) -> tuple[np.ndarray, list[np.ndarray], int]:
+    """Slot of each label id, the kernel's compressed rows of members and parts, and how many slots it needs.
 
     Labels are numbered densely from 1, so that a ray's memory grows with the labels asked for and not with their ids.
     The kernel's number is rounded up, so that few different ones are ever compiled.
     """
-    ids = sorted({label_id for _, label_ids in outputs for label_id in label_ids})
+    ids = sorted({label_id for _, label_ids in (*outputs, *paths) for label_id in label_ids})
     size = 65536 if label_type == np.uint16 else 256
     if ids and not 0 < ids[0] <= ids[-1] < size:
         raise FluoroError(f"label ids {ids[0]} to {ids[-1]} do not fit {label_type}", f"use ids from 1 to {size - 1}")
@@ -226,27 +290,31 @@ def _slots(outputs: Sequence[tuple[str, tuple[int, ...]]], label_type: np.dtype)
         raise FluoroError(f"{len(ids)} labels, at most {MAX_LABELS} fit in one pass", "leave some out")
     slot_of_label = np.zeros(size, np.int32)
     slot_of_label[ids] = np.arange(1, len(ids) + 1)
-    members = [sorted({int(slot_of_label[label_id]) for label_id in label_ids}) for _, label_ids in outputs]
+    members, path_members = (
+        [sorted({int(slot_of_label[label_id]) for label_id in label_ids}) for _, label_ids in named]
+        for named in (outputs, paths)
+    )
     parts: list[list[int]] = [[] for _ in range(len(ids) + 1)]
     for output, row in enumerate(members):
         for slot in row:
             parts[slot].append(output)
     slots = -(-(len(ids) + 1) // 32) * 32 if ids else 0
-    return slot_of_label, _rows(members), _rows(parts), slots
+    return slot_of_label, [*_rows(members), *_rows(parts), *_rows(path_members)], slots
 
 
-def _rows(rows: list[list[int]]) -> Rows:
+def _rows(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Compressed rows: where each begins (rows + 1), and what they hold."""
     starts = np.cumsum([0, *(len(row) for row in rows)])
     return starts.astype(np.int32), np.array([item for row in rows for item in row] or [0], np.int32)
 
 
-def _within_table(volume_hu: np.ndarray, low: int, high: int) -> np.ndarray:
-    """The volume itself when every HU has a row in the material table, else a clipped copy."""
-    if volume_hu.dtype != np.int16:
-        raise FluoroError(f"the CT's voxels are {volume_hu.dtype}, int16 HU are needed", "convert it to HU first")
-    if low <= volume_hu.min() and volume_hu.max() <= high:
-        return volume_hu
-    return np.clip(volume_hu, low, high)
+def _within_table(rows: np.ndarray, low: int, high: int) -> np.ndarray:
+    """The volume itself when every voxel has a row in the material table, else a clipped copy."""
+    if rows.dtype != np.int16:
+        raise FluoroError(f"the CT's voxels are {rows.dtype}, int16 HU are needed", "convert it to HU first")
+    if low <= rows.min() and rows.max() <= high:
+        return rows
+    return np.clip(rows, low, high)
 
 
 def _box(occupied: np.ndarray) -> tuple[list[int], list[int]]:

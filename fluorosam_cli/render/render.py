@@ -1,111 +1,91 @@
 """The render stage: cases -> 16-bit radiographs, each with the mask of every structure in it.
 
-While one view is projected, those before it are exposed, encoded and written by a few threads. Records keep the order
-of cases and views, and each view's randomness comes from `[seed, case, view]` alone, so that neither threads nor an
-interruption change a byte.
+While one view is projected, those before it are exposed, encoded and written by a few threads, and the next case is
+read. Each view's randomness comes from `[seed, case, view]` alone and records are sorted at the end, so that neither
+threads, processes nor an interruption change a byte. In memory are the case being rendered and the next one.
 """
 
-import hashlib
+import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import cast
+from queue import Empty
 
-import numpy as np
-
-from fluorosam_cli.artefacts import Lines, Output, Track, atomic_path, find_artefacts, sha256_of, silent
-from fluorosam_cli.contracts import Case, View, Views, ViewsCase
+from fluorosam_cli.artefacts import Lines, Output, Track, sha256_of, silent
 from fluorosam_cli.contracts import Projector as ProjectorHeader
-from fluorosam_cli.ct.volume import Volume, read_nifti, to_hu
+from fluorosam_cli.contracts import View, Views, ViewsCase
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.geometry import views as view_table
-from fluorosam_cli.geometry.carm import CArm
-from fluorosam_cli.render import detector, physics, projector
-from fluorosam_cli.render.masks import MaskOutput, mask_outputs, structure_masks
-from fluorosam_cli.render.projector import Projection, Projector
+from fluorosam_cli.geometry.views import RANDOM, StandardView, impossible_views, possible_views
+from fluorosam_cli.render import projector
+from fluorosam_cli.render.body import Body, CaseFolder, load_body
+from fluorosam_cli.render.materials import MATERIALS
+from fluorosam_cli.render.view import Settings, aim, count_views, develop, project
 
 HEADER = "views.json"
 LINES = "views.jsonl"
-PNG_LEVEL = 3  # zlib: noise hardly shrinks at any level, and higher ones take several times as long
-AFFINE_TOLERANCE_MM = 0.01
+VIEWS_PER_LAUNCH = 8  # on CUDA: enough to fill a GPU, and some 100 MB of maps at 512 px
+SECONDS_BETWEEN_LOOKS = 1.0  # at whether the processes are alive
+
+Done = set[tuple[str, int]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the pictures, besides the cases; `device` and `threads` only how fast they come."""
+class Failure:
+    """A case that could not be rendered (`whole`), or something asked for that it does not allow."""
 
-    views: int  # per case
-    size_px: int
-    seed: int
-    names: tuple[str, ...] = ()  # of standard views; empty: all that are possible
-    random_share: float = 0.4
-    device: str = "cpu"
-    threads: int = 1
+    problem: str
+    hint: str
+    whole: bool
 
 
-@dataclass(frozen=True)
-class CaseFolder:
-    path: Path
-    case: Case
+def render(
+    cases: Sequence[CaseFolder], output: Output, settings: Settings, devices: Sequence[str], track: Track = silent
+) -> None:
+    """Render views of every case into `output`: images, `views.jsonl`, and at last `views.json`.
 
-
-@dataclass(frozen=True)
-class Body:
-    """A case in memory, ready to be projected."""
-
-    case: Case
-    number: int  # of the case's random streams
-    positions: dict[str, view_table.Box]
-    possible: tuple[view_table.StandardView, ...]
-    outputs: list[MaskOutput]
-    projector: Projector
-
-
-def find_cases(path: Path) -> list[CaseFolder]:
-    """The cases at `path`, one or a folder of them. Raises FluoroError for names that cannot be those of files."""
-    found = [CaseFolder(folder, case) for folder, case in find_artefacts(path, "case.json", Case)]
-    names: set[str] = set()
-    for folder, case in ((item.path, item.case) for item in found):
-        if not case.name or case.name != Path(case.name).name or case.name.startswith("."):
-            raise FluoroError(f"{folder}/case.json: {case.name!r} cannot name a folder", "rename the case")
-        if case.name in names:
-            raise FluoroError(f"{folder}/case.json: a second case is called {case.name}", "rename one of them")
-        names.add(case.name)
-    return found
-
-
-def render(cases: Sequence[CaseFolder], output: Output, settings: Settings, track: Track = silent) -> None:
-    """Render `settings.views` views of every case into `output`: images, `views.jsonl`, and at last `views.json`.
-
-    A case that cannot be read is put on `output.failed`; when none could be, its error is raised.
+    With several `devices`, each gets a process and a share of the cases. A case that cannot be read is put on
+    `output.failed`; when none could be, its error is raised.
     """
-    with Lines(output.path / LINES, View) as lines:
+    numbers = {item.case.name: number for number, item in enumerate(cases)}
+    failures: list[Failure] = []
+    with Lines(output.path / LINES, View, order=lambda view: (numbers[view.case], view.index)) as lines:
         done = {(view.case, view.index) for view in lines.done}
-        counts = {item.case.name: 0 for item in cases}
+        counts = dict.fromkeys(numbers, 0)
         for name, _ in done:
             counts[name] += 1
         output.skipped = len(done)
-        total = len(cases) * settings.views - len(done)
-        for view in track(_rendered(cases, output, settings, done), "render", total, "views"):
-            lines.append(view)
-            counts[view.case] += 1
+        total = sum(count_views(settings, name) for name in numbers) - len(done)
+        if len(devices) == 1:
+            found = _rendered(cases, output.path, settings, done)
+        else:
+            found = _in_processes(cases, output.path, settings, devices, done)
+        for item in track(_views_of(found, failures), "render", total, "views"):
+            lines.append(item)
+            counts[item.case] += 1
             output.done += 1
+        output.failed += [failure.problem for failure in failures]
+        whole = [failure for failure in failures if failure.whole]
+        if len(whole) == len(cases):
+            raise FluoroError(whole[0].problem, whole[0].hint)
     output.finish(
         Views(
             count=sum(counts.values()),
             seed=settings.seed,
-            width=settings.size_px,
-            height=settings.size_px,
-            polarity="bone_bright",
+            polarity=settings.physics.polarity,
             projector=ProjectorHeader(
-                name="siddon",
+                name="fluoro",
                 version=projector.VERSION,
-                interpolation="siddon",
-                min_path_mm=projector.MIN_PATH_MM,
-                materials=list(physics.MATERIALS),
+                interpolation=settings.physics.interpolation,
+                min_path_mm=settings.physics.min_path_mm,
+                materials=list(MATERIALS),
             ),
+            contrast=list(settings.physics.contrast),
+            without=sorted(settings.physics.without),
+            integrals=settings.extras.integrals,
             cases=[
                 ViewsCase(
                     name=item.case.name,
@@ -119,178 +99,122 @@ def render(cases: Sequence[CaseFolder], output: Output, settings: Settings, trac
     )
 
 
-def _rendered(
-    cases: Sequence[CaseFolder], output: Output, settings: Settings, done: set[tuple[str, int]]
-) -> Iterator[View]:
-    """The records of all views not done yet, in order; each is yielded when its image is written."""
-    errors: list[FluoroError] = []
+def _views_of(found: Iterator[View | Failure], failures: list[Failure]) -> Iterator[View]:
+    for item in found:
+        if isinstance(item, View):
+            yield item
+        else:
+            failures.append(item)
+
+
+# --- one process ------------------------------------------------------------------------------------------------------
+
+
+def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: Done) -> Iterator[View | Failure]:
+    """The records of all views not done yet, each when its files are written."""
     waiting: deque[Future[View]] = deque()
-    with ThreadPoolExecutor(settings.threads) as pool:
-        for item in cases:
-            indices = [i for i in range(settings.views) if (item.case.name, i) not in done]
-            if not indices:
+    at_once = 1 if settings.device == "cpu" else VIEWS_PER_LAUNCH
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(settings.threads) as pool:
+        left = [item for item in cases if _indices(item, settings, done)]
+        ahead = reader.submit(_loaded, left[0], settings) if left else None
+        for number, item in enumerate(left):
+            assert ahead is not None
+            loaded = ahead.result()
+            if number + 1 < len(left):
+                ahead = reader.submit(_loaded, left[number + 1], settings)
+            if isinstance(loaded, Failure):
+                yield loaded
                 continue
-            try:
-                body = load(item, settings)
-            except FluoroError as error:
-                errors.append(error)
-                output.failed.append(f"{item.case.name}: {error.problem}")
-                continue
-            for index in indices:
-                waiting.append(pool.submit(_develop, output.path, *_shoot(body, index, settings)))
-                if len(waiting) > settings.threads:
+            body, possible, refused = loaded
+            yield from refused
+            shots = [aim(body, possible, index, settings) for index in _indices(item, settings, done)]
+            while shots:
+                batch = [shots.pop(0)]
+                while shots and len(batch) < at_once and shots[0].size_px == batch[0].size_px:
+                    batch.append(shots.pop(0))
+                for shot, projected in zip(batch, project(body, batch), strict=True):
+                    waiting.append(pool.submit(develop, out, body, shot, *projected, settings))
+                while len(waiting) > settings.threads:
                     yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    if len(errors) == len(cases):
-        raise errors[0]
 
 
-# --- one case ---------------------------------------------------------------------------------------------------------
+def _indices(item: CaseFolder, settings: Settings, done: Done) -> list[int]:
+    name = item.case.name
+    return [index for index in range(count_views(settings, name)) if (name, index) not in done]
 
 
-def load(item: CaseFolder, settings: Settings) -> Body:
-    """Read a case's volumes and set up its projector. Raises FluoroError for volumes that do not fit each other."""
-    case, folder = item.case, item.path
-    ct, labels = read_nifti(folder / case.ct), read_nifti(folder / case.labels)
-    subject = f"{folder / case.labels}"
-    if labels.array.shape != ct.array.shape:
-        raise FluoroError(
-            f"{subject}: shape is {labels.array.shape}, that of {case.ct} is {ct.array.shape}",
-            "write the case again with fluoro segment-ct",
+def _loaded(item: CaseFolder, settings: Settings) -> tuple[Body, tuple[StandardView, ...], list[Failure]] | Failure:
+    """A case ready to be rendered, the views it allows, and those asked for that it does not."""
+    name = item.case.name
+    physics = settings.physics
+    try:
+        body = load_body(
+            item,
+            settings.device,
+            settings.threads,
+            interpolation=physics.interpolation,
+            min_path_mm=physics.min_path_mm,
+            contrast=physics.contrast,
+            travel=settings.extras.travel,
         )
-    apart = float(np.abs(labels.world_from_voxel - ct.world_from_voxel).max())
-    if apart > AFFINE_TOLERANCE_MM:
-        raise FluoroError(
-            f"{subject}: affine differs from {case.ct} by {apart:.2f} mm", "write the case again with fluoro segment-ct"
-        )
-    hu = ct if ct.array.dtype == np.int16 else to_hu(ct, str(folder / case.ct))
-    labels = Volume(_as_labels(labels.array, subject), labels.world_from_voxel)
-    positions = structure_boxes(case, labels)
-    if not positions:
-        raise FluoroError(f"{subject}: holds no structure", "label the scan with fluoro segment-ct")
-    possible = view_table.possible_views(positions, settings.names)
-    if settings.names and not possible and view_table.RANDOM not in settings.names:
-        missing = sorted(_needed(settings.names) - positions.keys())
-        reason = f"for want of {', '.join(missing[:4])}" if missing else "too little of its structures is in the scan"
-        raise FluoroError(
-            f"{case.name}: no view {' or '.join(settings.names)}: {reason}",
-            "fluoro render --list-views says what each view needs",
-        )
-    outputs = mask_outputs(case)
-    return Body(
-        case=case,
-        number=int.from_bytes(hashlib.sha256(case.name.encode()).digest()[:4]),
-        positions=positions,
-        possible=possible,
-        outputs=outputs,
-        projector=Projector(
-            hu.array,
-            labels.array,
-            hu.world_from_voxel,
-            [(output.name, output.label_ids) for output in outputs],
-            physics.material_table(),
-            device=settings.device,
-            threads=settings.threads,
-        ),
-    )
+    except FluoroError as error:
+        return Failure(f"{name}: {error.problem}", error.hint, whole=True)
+    if settings.aim.poses:
+        return body, (), []
+    possible = possible_views(body.anatomy, settings.aim.names)
+    hint = "fluoro render --list-views says what each view needs"
+    refused = [
+        Failure(f"{name}: no view {view}: {reason}", hint, whole=False)
+        for view, reason in impossible_views(body.anatomy, settings.aim.names).items()
+    ]
+    if refused and not possible and RANDOM not in settings.aim.names:
+        return replace(refused[0], whole=True)
+    return body, possible, refused
 
 
-def structure_boxes(case: Case, labels: Volume) -> dict[str, view_table.Box]:
-    """Extent in LPS mm of every structure and group of the case that has a voxel."""
-    from scipy.ndimage import find_objects
-
-    slices = find_objects(labels.array)
-    boxes: dict[int, view_table.Box] = {}
-    for label_id, place in enumerate(slices, 1):
-        if place is not None:
-            spans = [(part.start - 0.5, part.stop - 0.5) for part in reversed(place)]  # x, y, z
-            corners = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, 3)
-            world = corners @ labels.world_from_voxel[:3, :3].T + labels.world_from_voxel[:3, 3]
-            boxes[label_id] = view_table.Box(world.min(axis=0), world.max(axis=0))
-    positions = {}
-    for output in mask_outputs(case):
-        parts = [boxes[label_id] for label_id in output.label_ids if label_id in boxes]
-        if parts:
-            low, high = np.min([part.low for part in parts], axis=0), np.max([part.high for part in parts], axis=0)
-            positions[output.name] = view_table.Box(low, high)
-    return positions
+# --- several processes ------------------------------------------------------------------------------------------------
 
 
-def _as_labels(array: np.ndarray, subject: str) -> np.ndarray:
-    if array.dtype in (np.uint8, np.uint16):
-        return array
-    if array.min() < 0 or array.max() > np.iinfo(np.uint16).max or (array.dtype.kind == "f" and (array % 1).any()):
-        raise FluoroError(f"{subject}: values are not label ids from 0 to 65535", "give a label volume")
-    return array.astype(np.uint16)
+def _in_processes(
+    cases: Sequence[CaseFolder], out: Path, settings: Settings, devices: Sequence[str], done: Done
+) -> Iterator[View | Failure]:
+    """Like `_rendered`, in one process per device; each takes every so-manyth case."""
+    context = get_context("spawn")
+    queue: Queue[View | Failure | None] = context.Queue(4 * len(devices))
+    threads = max(1, settings.threads // len(devices))
+    workers = []
+    for number, device in enumerate(devices):
+        share = list(cases[number :: len(devices)])
+        arguments = (queue, share, out, replace(settings, device=device, threads=threads), done)
+        workers.append(context.Process(target=_work, args=arguments, daemon=True))
+        workers[-1].start()
+    running = len(workers)
+    try:
+        while running:
+            try:
+                item = queue.get(timeout=SECONDS_BETWEEN_LOOKS)
+            except Empty:
+                ended = [worker.exitcode for worker in workers if worker.exitcode]
+                if ended:
+                    raise FluoroError(
+                        f"a render process ended with exit code {ended[0]}", "continue with --resume on fewer --gpus"
+                    ) from None
+                continue
+            if item is None:
+                running -= 1
+            else:
+                yield item
+    finally:
+        for worker in workers:
+            worker.terminate()
 
 
-def _needed(names: Sequence[str]) -> set[str]:
-    return {
-        structure
-        for view in view_table.standard_views()
-        if view.name in names
-        for structure in view.target + view.needs
-    }
-
-
-# --- one view ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A view's numbers, before it is exposed."""
-
-    index: int
-    name: str
-    carm: CArm
-    seed: tuple[int, int, int]
-    settings: Settings
-
-
-def _shoot(body: Body, index: int, settings: Settings) -> tuple[Body, Shot, Projection]:
-    seed = (settings.seed, body.number, index)
-    rng = np.random.default_rng([*seed, 0])
-    share = _random_share(settings, body)
-    name, carm = view_table.draw_view(rng, body.positions, body.possible, share, settings.size_px)
-    projection = body.projector.project(carm.intrinsic, carm.camera_from_world, settings.size_px, settings.size_px)
-    return body, Shot(index, name, carm, seed, settings), projection
-
-
-def _random_share(settings: Settings, body: Body) -> float:
-    """With `--view`, only the views named; `random` is one name among them."""
-    if not settings.names:
-        return settings.random_share
-    return 1 / (len(body.possible) + 1) if view_table.RANDOM in settings.names else 0.0
-
-
-def _develop(out: Path, body: Body, shot: Shot, projection: Projection) -> View:
-    """Expose, encode and write one view."""
-    from PIL import Image
-
-    rng = np.random.default_rng([*shot.seed, 1])
-    exposure = detector.draw_exposure(rng, shot.name)
-    carm = shot.carm
-    intensity = detector.expose(projection.mass_g_cm2, exposure, carm.pixel_spacing_mm, carm.source_to_detector_mm, rng)
-    image = f"images/{body.case.name}/{shot.index:05d}.png"
-    with atomic_path(out / image) as temporary:
-        Image.fromarray(detector.display_image(intensity)).save(temporary, format="PNG", compress_level=PNG_LEVEL)
-    return View(
-        case=body.case.name,
-        index=shot.index,
-        image=image,
-        view=shot.name,
-        seed=list(shot.seed),
-        positioner_primary_angle_deg=carm.positioner_primary_angle_deg,
-        positioner_secondary_angle_deg=carm.positioner_secondary_angle_deg,
-        source_to_detector_mm=carm.source_to_detector_mm,
-        source_to_isocenter_mm=carm.source_to_isocenter_mm,
-        pixel_spacing_mm=carm.pixel_spacing_mm,
-        intrinsic=cast(list[list[float]], carm.intrinsic.tolist()),
-        camera_from_world=cast(list[list[float]], carm.camera_from_world.tolist()),
-        kvp=exposure.kvp,
-        mas=exposure.mas,
-        filtration_mm_al=exposure.filtration_mm_al,
-        filtration_mm_cu=exposure.filtration_mm_cu,
-        structures=structure_masks(projection, body.outputs),
-    )
+def _work(queue: "Queue[View | Failure | None]", cases: list[CaseFolder], out: Path, settings: Settings, done: Done):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's business
+    for item in _rendered(cases, out, settings, done):
+        queue.put(item)
+    queue.put(None)
+    queue.close()
+    queue.join_thread()

@@ -10,6 +10,11 @@ from fluorosam_cli.anatomy.marks import marks
 from fluorosam_cli.anatomy.structures import display_name, names, side_of, structures
 
 MIN_PHRASES = 6
+GIVEN_TO_OUTLINES = {  # their words mean what a radiologist draws
+    "lung_left": "lung_above_diaphragm_left",
+    "lung_right": "lung_above_diaphragm_right",
+    "lungs": "lungs_above_diaphragm",
+}
 PHRASES = [(name, phrase) for name, phrases in lexicon().items() for phrase in phrases]
 
 
@@ -63,7 +68,7 @@ def test_resolve_finds_every_phrase_however_it_is_typed():
         assert resolve(phrase.text) == name
         assert resolve(f"  The patient's {phrase.text.upper().replace(' ', '  ')}. ") == name
     for name in names():
-        assert resolve(name) == name
+        assert resolve(name) == GIVEN_TO_OUTLINES.get(name, name)
     assert resolve("œsophagus of a plesiosaur") is None
     assert resolve("") is None
 
@@ -83,7 +88,17 @@ def test_resolve_finds_every_phrase_however_it_is_typed():
         ("os femoris dextrum", "femur_right"),
         ("lobus inferior pulmonis sinistri", "lung_lower_lobe_left"),
         ("RML", "lung_middle_lobe_right"),
-        ("left lung", "lung_left"),
+        ("left lung", "lung_above_diaphragm_left"),
+        ("Lung, left", "lung_above_diaphragm_left"),
+        ("right lung field", "lung_above_diaphragm_right"),
+        ("pulmo dexter", "lung_above_diaphragm_right"),
+        ("lungs", "lungs_above_diaphragm"),
+        ("whole left lung", "lung_left"),
+        ("left lung including behind the heart and the diaphragm", "lung_left"),
+        ("visible lung fields", "lungs_visible"),
+        ("heart", "heart"),
+        ("heart shadow", "cardiac_silhouette"),
+        ("cardiomediastinal silhouette", "mediastinum"),
         ("windpipe", "trachea"),
         ("backbone", "spine"),
         ("shinbone", "tibia"),

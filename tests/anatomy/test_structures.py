@@ -6,6 +6,7 @@ from fluorosam_cli.anatomy.structures import (
     label_ids,
     mirrored,
     names,
+    outlines,
     side_of,
     structure,
     structures,
@@ -97,3 +98,14 @@ def test_unknown_name_suggests_the_nearest():
     with pytest.raises(FluoroError, match="femur_lef") as caught:
         structure("femur_lef")
     assert "femur_left" in caught.value.hint
+
+
+def test_an_outline_is_drawn_from_known_structures_on_its_side():
+    known = {item.name for item in structures()} | groups().keys()
+    for name, sources in outlines().items():
+        assert name not in known
+        assert set(sources) <= known
+        assert {side_of(source) for source in sources} == {side_of(name)}
+        assert mirrored(name) in outlines()
+    assert label_ids("lung_visible_left") == label_ids("lung_left")
+    assert set(label_ids("mediastinum")) == {51, 52, 62}

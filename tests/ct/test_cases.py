@@ -1,9 +1,13 @@
-"""`fluoro segment-ct --labels`: which files are scans, what a case holds, batches, bad input."""
+"""`fluoro segment-ct --labels`: what a case holds, batches, shards, bad input."""
 
+import csv
 import json
+import multiprocessing
 import shutil
+import threading
 from pathlib import Path
 
+import dicom_files
 import nibabel
 import numpy as np
 import pytest
@@ -11,9 +15,9 @@ import pytest
 from fluorosam_cli.anatomy.structures import structure
 from fluorosam_cli.artefacts import read_header, sha256_of
 from fluorosam_cli.contracts import Case, Run
-from fluorosam_cli.ct.cases import case_name, find_scans
-from fluorosam_cli.ct.volume import read_nifti
-from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.ct.batch import Recipe, make_cases, shard_of
+from fluorosam_cli.ct.scans import find_scans
+from fluorosam_cli.ct.volume import Volume, read_nifti, standardise, write_nifti
 
 AFFINE = np.diag([-2.0, -2.0, 3.0, 1.0])  # voxel x grows to the patient's left, y to posterior, z to superior
 SHAPE = (8, 9, 10)
@@ -48,8 +52,8 @@ def scans(tmp_path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file but run.json, which holds the time."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    """Every file but run.json and the like, which hold the time."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("run"))
     return {str(path.relative_to(folder)): sha256_of(path) for path in files}
 
 
@@ -58,7 +62,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def test_a_case_holds_the_scan_the_labels_and_what_they_are(fluoro, scans, tmp_path):
     source = scans / "a.nii.gz"
-    code, _, err = fluoro("segment-ct", source, "--labels", scans / "labels" / "a.nii.gz", "-o", tmp_path / "ct")
+    words = ["--labels", scans / "labels" / "a.nii.gz", "--keep-table", "-o", tmp_path / "ct"]
+    code, _, err = fluoro("segment-ct", source, *words)
     assert code == 0, err
     folder = tmp_path / "ct" / "a"
     assert {path.name for path in folder.iterdir()} == {"case.json", "ct.nii.gz", "labels.nii.gz"}
@@ -89,73 +94,12 @@ def test_hu_outside_12_bits_are_clipped_and_fractions_rounded(fluoro, tmp_path):
     values[0, 0, :4] = [-3024, 5000, np.nan, 10.4]
     save(tmp_path / "a.nii.gz", values)
     save(tmp_path / "l.nii.gz", ids())
-    code, _, err = fluoro("segment-ct", tmp_path / "a.nii.gz", "--labels", tmp_path / "l.nii.gz", "-o", tmp_path / "ct")
+    words = ["--labels", tmp_path / "l.nii.gz", "--keep-table", "-o", tmp_path / "ct"]
+    code, _, err = fluoro("segment-ct", tmp_path / "a.nii.gz", *words)
     assert code == 0, err
     ct = read_nifti(tmp_path / "ct" / "a" / "ct.nii.gz").array
     assert ct.dtype == np.int16
     assert ct[:4, 0, 0].tolist() == [-1024, 3071, -1024, 10]
-
-
-# --- which scans ------------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_a_glob_and_a_list_name_the_same_scans(scans):
-    expected = find_scans([scans])
-    assert [scan.name for scan in expected] == ["a", "b", "c"]
-    assert find_scans([scans / "*.nii.gz"]) == expected
-    assert find_scans([scans / f"{name}.nii.gz" for name in "cab"]) == expected
-
-
-def test_labels_among_the_scans_are_no_scans(tmp_path):
-    save(tmp_path / "a.nii.gz", hu())
-    save(tmp_path / "seg.nii.gz", ids())
-    assert [scan.name for scan in find_scans([tmp_path], tmp_path / "seg.nii.gz")] == ["a"]
-
-
-def test_a_file_given_as_scan_and_as_labels_is_refused_for_what_it_is(fluoro, tmp_path):
-    save(tmp_path / "a.nii.gz", hu())
-    save(tmp_path / "l.nii.gz", ids())
-    for file, words in ((tmp_path / "a.nii.gz", "labels are whole numbers"), (tmp_path / "l.nii.gz", "a CT in HU")):
-        assert words in refused(fluoro, tmp_path, file, file)
-
-
-def test_folders_with_a_ct_in_them_are_scans_named_for_the_folder(tmp_path):
-    save(tmp_path / "s0001" / "ct.nii.gz", hu())
-    save(tmp_path / "s0001" / "segmentations" / "spleen.nii.gz", ids())
-    save(tmp_path / "s0002" / "ct.nii", hu())
-    found = find_scans([tmp_path], tmp_path)
-    assert [(scan.name, scan.path.name) for scan in found] == [("s0001", "ct.nii.gz"), ("s0002", "ct.nii")]
-    assert find_scans([tmp_path / "s0001"]) == found[:1]
-    assert find_scans([tmp_path / "*"]) == found
-
-
-def test_two_scans_of_one_name_are_wrong_usage(tmp_path):
-    files = [save(tmp_path / side / "a.nii.gz", hu()) for side in ("x", "y")]
-    with pytest.raises(UsageError, match="would both be called a"):
-        find_scans(files)
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("x/lung 01 (v2).nii.gz", "lung_01_v2_"),
-        ("x/.hidden.nii", "hidden"),
-        ("x/a.b.nii.gz", "a.b"),
-        ("x/---.nii.gz", "case"),
-        ("case 7/ct.nii.gz", "case_7"),
-    ],
-)
-def test_a_case_name_is_safe_in_a_path(path, name):
-    assert case_name(Path(path)) == name
-
-
-def test_an_empty_folder_and_dicom_are_refused(tmp_path):
-    with pytest.raises(FluoroError, match=r"no \.nii"):
-        find_scans([tmp_path])
-    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(FluoroError, match="is DICOM, NIfTI is needed") as caught:
-        find_scans([tmp_path])
-    assert "dcm2niix" in caught.value.hint
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -169,7 +113,7 @@ def test_a_bad_scan_is_listed_and_the_others_are_done(fluoro, scans, tmp_path):
     summary = json.loads(out)
     assert (summary["cases"], len(summary["failed"])) == (2, 1)
     assert "b.nii.gz: not a readable NIfTI" in summary["failed"][0]
-    assert {path.name for path in (tmp_path / "ct").iterdir()} == {"a", "c", "run.json"}
+    assert {path.name for path in (tmp_path / "ct").iterdir()} == {"a", "c", "quality.csv", "run.json"}
     assert str(tmp_path) not in (tmp_path / "ct" / "run.json").read_text()
     save(scans / "b.nii.gz", hu(1))
     code, out, err = fluoro(*words, "--resume", "--json")
@@ -208,14 +152,124 @@ def test_resume_does_a_case_again_whose_source_has_changed(fluoro, scans, tmp_pa
 
 
 def test_a_dry_run_counts_and_writes_nothing(fluoro, scans, tmp_path):
-    save(scans / "labels" / "b.nii.gz", ids()[:, :, :-1])
+    (scans / "labels" / "b.nii.gz").unlink()
     words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--dry-run", "--json"]
     code, out, _ = fluoro(*words)
     assert code == 1
     summary = json.loads(out)
     assert summary["scans"] == 3
-    assert "b.nii.gz: shape is 8x9x9, b.nii.gz is 8x9x10" in summary["failed"][0]
+    assert [problem.endswith("labels: no labels for b") for problem in summary["failed"]] == [True]
     assert not (tmp_path / "ct").exists()
+
+
+def test_a_batch_of_which_all_failed_leaves_nothing_in_the_way(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--json"]
+    for name in "abc":
+        (scans / "labels" / f"{name}.nii.gz").write_text("no image")
+    code, out, _ = fluoro(*words)
+    assert code == 1
+    assert len(json.loads(out)["failed"]) == 3
+    assert not (tmp_path / "ct").exists()
+    for name in "abc":
+        save(scans / "labels" / f"{name}.nii.gz", ids())
+    assert fluoro(*words)[0] == 0
+
+
+def test_the_summary_has_a_line_per_case(fluoro, scans, tmp_path):
+    code, out, err = fluoro("segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--json")
+    assert code == 0, err
+    rows = list(csv.DictReader((tmp_path / "ct" / "quality.csv").open()))
+    assert [row["case"] for row in rows] == ["a", "b", "c"]
+    assert all("liver has 0.096 ml, 600 to 3500 is plausible" not in row["findings"] for row in rows)  # it is cut
+    assert all("spleen has 0.096 ml, 30 to 900 is plausible" in row["findings"] for row in rows)
+    assert rows[0]["cut"] == "anterior:1 inferior:1 left:1 right:1"
+    assert json.loads(out)["suspicious"] == 3
+    assert "a     3           anterior:1 inferior:1 left:1 right:1" in err
+
+
+# --- many machines and processes --------------------------------------------------------------------------------------
+
+
+def test_shards_of_one_folder_make_what_one_run_makes(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels"]
+    assert fluoro(*words, "-o", tmp_path / "whole")[0] == 0
+    for shard in ("2/2", "1/2"):
+        code, _, err = fluoro(*words, "-o", tmp_path / "shared", "--shard", shard)
+        assert code == 0, err
+    whole, shared = contents(tmp_path / "whole"), contents(tmp_path / "shared")
+    cases = {name for name in whole if "/" in name}
+    assert {name: whole[name] for name in cases} == {name: shared[name] for name in cases}
+    assert {name for name in shared if "/" not in name} == {
+        "quality-1-of-2.csv",
+        "quality-2-of-2.csv",
+    }
+    runs = [read_header(tmp_path / "shared" / f"run-{part}-of-2.json", Run) for part in (1, 2)]
+    assert [run.done for run in runs] == [2, 1]
+
+
+def test_a_shard_is_resumed_and_overwritten_alone(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--json", "--shard"]
+    for shard in ("1/2", "2/2"):
+        assert fluoro(*words, shard)[0] == 0
+    before = contents(tmp_path / "ct")
+    code, _, err = fluoro(*words, "1/2")
+    assert code == 1
+    assert "not empty" in err
+    (tmp_path / "ct" / ".tmp-b").mkdir()  # another shard is at work
+    shutil.rmtree(tmp_path / "ct" / "c")
+    code, out, err = fluoro(*words, "1/2", "--resume")
+    assert (code, json.loads(out)["cases"], json.loads(out)["skipped"]) == (0, 1, 1), err
+    assert contents(tmp_path / "ct") == before
+    assert json.loads(fluoro(*words, "1/2", "--overwrite")[1])["cases"] == 2
+    assert (tmp_path / "ct" / ".tmp-b").is_dir()
+
+
+def test_a_shard_does_not_mix_with_a_run_of_everything(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct"]
+    assert fluoro(*words)[0] == 0
+    code, _, err = fluoro(*words, "--shard", "1/2")
+    assert code == 1
+    assert "not empty" in err
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_wrong_usage(fluoro, scans, tmp_path, shard):
+    code, _, err = fluoro("segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--shard", shard)
+    assert code == 2
+    assert f"--shard {shard}: not a shard" in err
+
+
+def test_every_scan_is_in_one_shard():
+    items = list(range(53))
+    parts = [shard_of(items, f"{number}/16")[0] for number in range(1, 17)]
+    assert sorted(item for part in parts for item in part) == items
+    assert {len(part) for part in parts} == {3, 4}
+
+
+def test_several_processes_make_the_same_cases(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o"]
+    assert fluoro(*words, tmp_path / "one")[0] == 0
+    code, _, err = fluoro(*words, tmp_path / "two", "--gpus", 2)
+    assert code == 0, err
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert json.loads(fluoro(*words, tmp_path / "two", "--gpus", 3, "--resume", "--json")[1])["skipped"] == 3
+
+
+def test_a_process_that_dies_fails_its_scan_only(scans, tmp_path):
+    """The process is killed, as the system does when memory runs out, before it has done its first scan."""
+    found, _ = find_scans([scans], exclude=scans / "labels")
+    recipe = Recipe(tmp_path / "ct", scans / "labels")
+
+    def kill_first(outcomes):
+        timer = threading.Timer(0.2, lambda: [child.kill() for child in multiprocessing.active_children()])
+        timer.start()
+        yield from outcomes
+        timer.cancel()
+
+    outcomes = list(kill_first(make_cases(found, recipe, ["cpu"], isolated=True)))
+    assert [outcome.scan.name for outcome in outcomes] == ["a", "b", "c"]
+    assert [outcome.case is None for outcome in outcomes] == [True, False, False]
+    assert outcomes[0].notes == [f"{found[0].subject}: its process died (exit code -9); short of memory?"]
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -231,7 +285,7 @@ BAD_SCANS = {
 }
 BAD_LABELS = {
     "text": lambda path: path.write_text("no image"),
-    "other shape": lambda path: save(path, ids()[1:]),
+    "4D": lambda path: save(path, np.zeros((*SHAPE, 3), np.uint8)),
     "other place": lambda path: save(path, ids(), AFFINE + np.eye(4, k=3) * 9),
     "fractions": lambda path: save(path, ids() * np.float32(0.3)),
     "unknown ids": lambda path: save(path, ids().astype(np.uint16) * 300),
@@ -313,3 +367,43 @@ def test_a_real_scan_has_its_organs_on_their_sides(fluoro, shared_data, tmp_path
     assert found["femur_left"].cut_by == ["inferior"]
     assert found["liver"].cut_by == ["superior"]
     assert found["urinary_bladder"].cut_by == []
+
+
+REAL = {"chest_ct": 89, "abdomen_pelvis_ct": 61, "head_ct": 1}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_scan_is_the_same_case_as_nifti_and_as_a_dicom_series(fluoro, shared_data, tmp_path, name):
+    """Every second row and column, to be quick; the head has no labels, so its skull is what is denser than bone."""
+    ct = standardise(read_nifti(shared_data / name / "ct.nii.gz"), fill=-1024)
+    if name == "head_ct":
+        labels = Volume(np.where(ct.array > 300, structure("skull").label_id, 0).astype(np.uint8), ct.world_from_voxel)
+    else:
+        labels = standardise(read_nifti(shared_data / name / "seg.nii.gz"), fill=0, nearest=True)
+    half = ct.world_from_voxel @ np.diag([2.0, 2, 1, 1])
+    ct, labels = (Volume(np.ascontiguousarray(volume.array[:, ::2, ::2]), half) for volume in (ct, labels))
+    write_nifti(tmp_path / "nifti" / "x.nii.gz", ct)
+    write_nifti(tmp_path / "x.nii.gz", labels)
+    dicom_files.save(dicom_files.series_of(ct), tmp_path / "dicom")
+    cases = {}
+    for form in ("nifti", "dicom"):
+        out = tmp_path / f"ct_{form}"
+        code, _, err = fluoro("segment-ct", tmp_path / form, "--labels", tmp_path / "x.nii.gz", "-o", out)
+        assert code == 0, err
+        (header,) = out.glob("*/case.json")
+        case = read_header(header, Case)
+        cases[form] = (
+            read_nifti(header.parent / case.ct).array,
+            read_nifti(header.parent / case.labels).array,
+            np.round(case.world_from_voxel, 3).tolist(),
+            case.structures,
+            case.quality,
+        )
+    for of_nifti, of_dicom in zip(cases["nifti"][:2], cases["dicom"][:2], strict=True):
+        np.testing.assert_array_equal(of_nifti, of_dicom)
+    assert cases["nifti"][2] == cases["dicom"][2]
+    assert len(cases["nifti"][3]) == len(cases["dicom"][3]) == REAL[name]
+    quality = cases["nifti"][4]
+    assert [finding.gate for finding in quality.findings if finding.gate in ("side", "order", "fit")] == []
+    assert (quality.metal_ml > 1) == (name != "head_ct")  # a nail in the femur; contrast medium in the veins

@@ -1,14 +1,18 @@
 """Imported labels: which id means which structure, where they are found, and what is refused."""
 
 import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
 from fluorosam_cli.anatomy.structures import structure, structures
-from fluorosam_cli.ct.labels import Source, find_labels, read_labels, to_our_ids
-from fluorosam_cli.ct.volume import Volume, read_nifti
+from fluorosam_cli.ct.label_names import LabelsMap, label_id_of, read_labels_map, to_our_ids
+from fluorosam_cli.ct.labels import LabelSource, find_labels, read_labels
+from fluorosam_cli.ct.scans import Scan
+from fluorosam_cli.ct.sources import Source
+from fluorosam_cli.ct.volume import Volume, read_nifti, standardise
 from fluorosam_cli.errors import FluoroError
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -31,7 +35,7 @@ def save(path, array, affine=AFFINE, table=None):
 
 @pytest.fixture
 def ct(tmp_path):
-    return read_nifti(save(tmp_path / "ct.nii.gz", np.full(SHAPE, -50, np.int16)))
+    return standardise(read_nifti(save(tmp_path / "ct.nii.gz", np.full(SHAPE, -50, np.int16))), fill=0)
 
 
 @pytest.fixture
@@ -40,25 +44,32 @@ def ids():
     return (np.arange(np.prod(SHAPE)).reshape(SHAPE) % 4).astype(np.uint8)
 
 
-def imported(path, ct: Volume) -> np.ndarray:
-    return read_labels(Source((path,), is_masks=False), ct, path.parent / "ct.nii.gz").array
+def imported(path, ct: Volume, labels_map: LabelsMap | None = None) -> np.ndarray:
+    """The ids of a label volume, (x, y, z) in the order it was saved in."""
+    labels, notes = read_labels(LabelSource((path,), "label volume"), ct, labels_map)
+    assert notes == []
+    return labels.array.T[::-1, ::-1]
 
 
-def found(folder, case: str, single: bool) -> Source:
-    return find_labels(folder, case, folder / "ct.nii.gz", single)
+def scan_called(name: str, file: Path = Path("ct.nii.gz")) -> Scan:
+    return Scan(name, "nifti", str(file), (Source(file),))
+
+
+def found(folder, case: str, single: bool) -> LabelSource:
+    return find_labels(folder, scan_called(case, folder / "ct.nii.gz"), single)
 
 
 def imported_masks(folder, ct: Volume) -> np.ndarray:
-    """The masks in `folder/m` as one volume."""
-    source = find_labels(folder / "m", "a", folder / "ct.nii.gz", single=True)
-    return read_labels(source, ct, folder / "ct.nii.gz").array
+    """The masks in `folder/m` as one volume, (x, y, z) in the order they were saved in."""
+    labels, _ = read_labels(found(folder / "m", "a", single=True), ct)
+    return labels.array.T[::-1, ::-1]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_table_the_ids_are_ours(tmp_path, ct, ids):
-    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", ids), ct), ids.T)
+    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", ids), ct), ids)
 
 
 def test_our_first_117_ids_are_totalsegmentators():
@@ -76,7 +87,7 @@ def test_a_table_in_the_header_names_the_ids(tmp_path, ct, ids):
     (tmp_path / "labels.json").write_text('{"1": "liver", "2": "liver", "3": "liver"}')
     result = imported(path, ct)
     for value, name in ((1, "femur_left"), (2, "vertebrae_L1"), (3, "spleen")):
-        np.testing.assert_array_equal(result == structure(name).label_id, value == ids.T)
+        np.testing.assert_array_equal(result == structure(name).label_id, value == ids)
     assert result.dtype == np.uint8
 
 
@@ -86,20 +97,35 @@ def test_labels_json_beside_the_file_names_the_ids(tmp_path, ct, ids, under):
     data = {"map": "mine", under: table} if under else table
     (tmp_path / "labels.json").write_text(json.dumps(data))
     result = imported(save(tmp_path / "seg.nii.gz", ids), ct)
-    np.testing.assert_array_equal(result == structure("femur_left").label_id, ids.T == 1)
-    np.testing.assert_array_equal(result == structure("liver").label_id, ids.T >= 2)
+    np.testing.assert_array_equal(result == structure("femur_left").label_id, ids == 1)
+    np.testing.assert_array_equal(result == structure("liver").label_id, ids >= 2)
 
 
 def test_unknown_names_are_listed_with_the_nearest():
     with pytest.raises(FluoroError) as caught:
         to_our_ids(np.array([0, 1, 2, 3]), {1: "spleeen", 2: "qqqq", 3: "liver"}, "seg.nii.gz")
     assert caught.value.problem == "seg.nii.gz: not known structures: qqqq, spleeen (nearest: spleen)"
-    assert "fluoro info structures" in caught.value.hint
+    assert caught.value.hint.startswith("fluoro info structures lists all names; --labels-map FILE.toml")
 
 
 @pytest.mark.parametrize(
     ("word", "name"),
-    [("Kidney Left", "kidney_left"), ("vertebrae-l1", "vertebrae_L1"), ("phalanges_foot_left", "phalanges_feet_left")],
+    [
+        ("Kidney Left", "kidney_left"),
+        ("vertebrae-l1", "vertebrae_L1"),
+        ("phalanges_foot_left", "phalanges_feet_left"),
+        ("left kidney", "kidney_left"),
+        ("right_adrenal_gland", "adrenal_gland_right"),
+        ("L4", "vertebrae_L4"),
+        ("L4 vertebra", "vertebrae_L4"),
+        ("vertebra_C1", "vertebrae_C1"),
+        ("clavicle_left", "clavicula_left"),
+        ("fingers_right", "phalanges_hand_right"),
+        ("left fifth rib", "rib_left_5"),
+        ("Bladder", "urinary_bladder"),
+        ("heart_atrium_left", "heart"),
+        ("thyroid_cartilage", "thyroid_cartilage"),
+    ],
 )
 def test_spelling_that_differs_slightly_is_understood(word, name):
     assert to_our_ids(np.array([0, 1]), {1: word}, "a").tolist() == [0, structure(name).label_id]
@@ -116,7 +142,7 @@ def test_ids_without_a_name_are_listed(tmp_path, ct, ids):
     assert "labels.json" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"labels": {"spleen": 1}}', '{"1": 5}'])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"labels": {"spleen": [1, 2]}}', '{"1": 5}'])
 def test_labels_json_without_a_table_is_refused(tmp_path, ct, ids, text):
     (tmp_path / "labels.json").write_text(text)
     with pytest.raises(FluoroError, match=r"labels\.json: (not valid JSON|holds no label table)"):
@@ -136,7 +162,7 @@ def test_a_damaged_table_in_the_header_is_refused(tmp_path, ct, ids):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32, np.uint16])
 def test_whole_numbers_of_any_type_are_labels(tmp_path, ct, ids, dtype):
-    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", ids.astype(dtype)), ct), ids.T)
+    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", ids.astype(dtype)), ct), ids)
 
 
 @pytest.mark.parametrize(
@@ -150,9 +176,40 @@ def test_what_is_no_label_is_refused(tmp_path, ct, ids, value, words):
         imported(save(tmp_path / "seg.nii.gz", array), ct)
 
 
-def test_another_shape_is_refused(tmp_path, ct, ids):
-    with pytest.raises(FluoroError, match=r"seg\.nii\.gz: shape is 4x5x5, ct\.nii\.gz is 4x5x6"):
-        imported(save(tmp_path / "seg.nii.gz", ids[..., :5]), ct)
+def test_labels_of_part_of_the_scan_are_put_in_their_place(tmp_path, ct, ids):
+    affine = AFFINE.copy()
+    affine[:3, 3] = [2, 0, 6]  # one voxel on in x, two in z
+    part = ids[1:, :, 2:5]
+    expected = np.zeros_like(ids)
+    expected[1:, :, 2:5] = part
+    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", part, affine), ct), expected)
+
+
+def test_labels_on_flipped_and_permuted_axes_are_turned_back(tmp_path, ct, ids):
+    flipped = AFFINE @ np.array([[0, -1, 0, 3], [0, 0, 1, 0], [-1, 0, 0, 5], [0, 0, 0, 1]])
+    there = np.linalg.inv(flipped) @ AFFINE  # of a voxel of ids
+    turned = np.zeros((6, 4, 5), np.uint8)
+    for index in np.ndindex(*SHAPE):
+        turned[tuple((there @ [*index, 1])[:3].round().astype(int))] = ids[index]
+    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", turned, flipped), ct), ids)
+
+
+def test_labels_on_a_finer_grid_are_resampled_aloud(tmp_path, ct, ids):
+    fine = np.repeat(np.repeat(ids, 2, axis=0), 3, axis=2)
+    affine = AFFINE @ np.diag([1 / 2, 1, 1 / 3, 1])
+    affine[:3, 3] = [-0.5, 0, -1]  # the fine voxels fill the coarse ones
+    path = save(tmp_path / "seg.nii.gz", fine, affine)
+    labels, notes = read_labels(LabelSource((path,), "label volume"), ct)
+    np.testing.assert_array_equal(labels.array.T[::-1, ::-1], ids)
+    assert notes == [f"{path}: resampled from 8x5x18 to the scan's 4x5x6 voxels"]
+
+
+def test_labels_beside_the_scan_are_refused(tmp_path, ct):
+    affine = AFFINE.copy()
+    affine[0, 3] = 4.0
+    path = save(tmp_path / "seg.nii.gz", np.ones((4, 5, 4), np.uint8), affine)
+    with pytest.raises(FluoroError, match=r"seg\.nii\.gz: only 50% of the labels lie inside the scan"):
+        imported(path, ct)
 
 
 @pytest.mark.parametrize(("shift_mm", "accepted"), [(0.9, True), (1.1, False)])
@@ -161,9 +218,9 @@ def test_a_shift_above_half_a_voxel_is_refused(tmp_path, ct, ids, shift_mm, acce
     affine[2, 3] += shift_mm
     path = save(tmp_path / "seg.nii.gz", ids, affine)
     if accepted:
-        np.testing.assert_array_equal(imported(path, ct), ids.T)
+        np.testing.assert_array_equal(imported(path, ct), ids)
     else:
-        with pytest.raises(FluoroError, match=r"affine differs from ct\.nii\.gz by 1\.10 mm, at most 1\.00 mm"):
+        with pytest.raises(FluoroError, match=r"affine differs from the scan's by 1\.10 mm, at most 1\.00 mm"):
             imported(path, ct)
 
 
@@ -180,8 +237,8 @@ def test_a_label_file_is_found_by_the_case_name(tmp_path, ct, ids):
     save(tmp_path / "c" / "labels.nii.gz", ids)
     save(tmp_path / "d" / "segmentations" / "spleen.nii.gz", ids)
     assert found(tmp_path, "b", single=False).files == (tmp_path / "b.nii.gz",)
-    assert found(tmp_path, "c", single=False) == Source((tmp_path / "c" / "labels.nii.gz",), is_masks=False)
-    assert found(tmp_path, "d", single=False).is_masks
+    assert found(tmp_path, "c", single=False).files == (tmp_path / "c" / "labels.nii.gz",)
+    assert found(tmp_path, "d", single=False).form == "structure masks"
     with pytest.raises(FluoroError, match="no labels for e"):
         found(tmp_path, "e", single=False)
 
@@ -193,7 +250,7 @@ def test_a_scan_is_not_its_own_labels(tmp_path, ct):
 
 def test_masks_in_the_folder_itself_belong_to_a_single_scan_only(tmp_path, ct, ids):
     save(tmp_path / "spleen.nii.gz", ids)
-    assert found(tmp_path, "a", single=True) == Source((tmp_path / "spleen.nii.gz",), is_masks=True)
+    assert found(tmp_path, "a", single=True) == LabelSource((tmp_path / "spleen.nii.gz",), "structure masks")
     with pytest.raises(FluoroError, match="no labels for a"):
         found(tmp_path, "a", single=False)
 
@@ -204,7 +261,7 @@ def test_masks_become_one_volume_and_the_smaller_structure_wins(tmp_path, ct):
     save(tmp_path / "m" / "kidney_left.nii.gz", large)
     save(tmp_path / "m" / "kidney_cyst_left.nii.gz", small)
     save(tmp_path / "m" / "spleen.nii.gz", np.zeros(SHAPE, np.uint8))
-    result = imported_masks(tmp_path, ct).T
+    result = imported_masks(tmp_path, ct)
     np.testing.assert_array_equal(result == structure("kidney_cyst_left").label_id, small == 1)
     np.testing.assert_array_equal(result == structure("kidney_left").label_id, (large == 1) & (small == 0))
     assert set(np.unique(result)) == {0, structure("kidney_left").label_id, structure("kidney_cyst_left").label_id}
@@ -214,7 +271,7 @@ def test_masks_of_every_structure_give_the_label_volume(tmp_path, ct, ids):
     for entry in structures()[:3]:
         save(tmp_path / "m" / f"{entry.name}.nii.gz", (ids == entry.label_id).astype(np.uint8))
     result = imported_masks(tmp_path, ct)
-    np.testing.assert_array_equal(result, ids.T)
+    np.testing.assert_array_equal(result, ids)
 
 
 def test_a_mask_with_a_name_we_do_not_know_is_refused(tmp_path, ct, ids):
@@ -228,3 +285,82 @@ def test_a_mask_with_several_labels_is_refused(tmp_path, ct, ids):
     save(tmp_path / "m" / "spleen.nii.gz", ids)
     with pytest.raises(FluoroError, match=r"spleen\.nii\.gz: holds labels up to 3"):
         imported_masks(tmp_path, ct)
+
+
+# --- other tools' ways ------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_beside_the_file_names_the_ids(tmp_path, ct, ids):
+    (tmp_path / "seg.csv").write_text("id,name,colour\n1,Left Kidney,#f00\n2,liver,#0f0\n3,L1 vertebra,#00f\n")
+    result = imported(save(tmp_path / "seg.nii.gz", ids), ct)
+    for value, name in ((1, "kidney_left"), (2, "liver"), (3, "vertebrae_L1")):
+        np.testing.assert_array_equal(result == structure(name).label_id, ids == value)
+
+
+def test_an_nnunet_data_set(tmp_path, ct, ids):
+    table = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "spleen": 2, "stomach": 3}}
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(table))
+    image = save(tmp_path / "set" / "imagesTr" / "case_007_0000.nii.gz", np.full(SHAPE, -50, np.int16))
+    path = save(tmp_path / "set" / "labelsTr" / "case_007.nii.gz", ids)
+    source = find_labels(tmp_path / "set", scan_called("case_007_0000", image))
+    assert source == LabelSource((path,), "label volume")
+    np.testing.assert_array_equal(imported(path, ct) == structure("stomach").label_id, ids == 3)
+
+
+def test_moose_files_are_merged(tmp_path, ct, ids):
+    def entries(names):
+        return {"organ_indices": {str(key): {"name": name, "SNOMED": {"ID": "1"}} for key, name in names.items()}}
+
+    folder = tmp_path / "a" / "segmentations"
+    organs = save(folder / "clin_CT_organs_segmentation_CT_a.nii.gz", (ids == 1) * np.uint8(8))
+    bones = save(folder / "clin_CT_peripheral_bones_segmentation_CT_a.nii.gz", (ids >= 2).astype(np.uint8))
+    fat = save(folder / "clin_CT_fat_segmentation_CT_a.nii.gz", (ids == 3).astype(np.uint8))
+    (folder / "clin_CT_organs_organ_indices.json").write_text(json.dumps(entries({8: "liver"})))
+    (folder / "clin_CT_peripheral_bones_organ_indices.json").write_text(json.dumps(entries({1: "clavicle_left"})))
+    (folder / "clin_CT_fat_organ_indices.json").write_text(json.dumps(entries({1: "subcutaneous_fat"})))
+    source = found(tmp_path, "a", single=False)
+    assert set(source.files) == {organs, bones, fat}
+    result = read_labels(source, ct)[0].array.T[::-1, ::-1]
+    np.testing.assert_array_equal(result == structure("liver").label_id, ids == 1)
+    np.testing.assert_array_equal(result == structure("clavicula_left").label_id, ids >= 2)
+
+
+def test_a_map_says_what_labels_mean(tmp_path, ct, ids):
+    (tmp_path / "map.toml").write_text('1 = "spleen"\n3 = ""\n"My Organ" = "pancreas"\n')
+    (tmp_path / "labels.json").write_text('{"1": "liver", "2": "my organ", "3": "tumour"}')
+    result = imported(save(tmp_path / "seg.nii.gz", ids), ct, read_labels_map(tmp_path / "map.toml"))
+    np.testing.assert_array_equal(result == structure("spleen").label_id, ids == 1)
+    np.testing.assert_array_equal(result == structure("pancreas").label_id, ids == 2)
+    assert set(np.unique(result)) == {0, structure("spleen").label_id, structure("pancreas").label_id}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('1 = "spleeen"', r"not known structures: spleeen \(nearest: spleen\)"),
+        ('1 = "lungs"', r"not known structures: lungs \(a group: its parts are needed\)"),
+        ("1 = 7", "1 = 7 is no name"),
+        ("1 = ", "not valid TOML"),
+    ],
+)
+def test_a_map_that_makes_no_sense_is_refused(tmp_path, text, words):
+    (tmp_path / "map.toml").write_text(text)
+    with pytest.raises(FluoroError, match=words):
+        read_labels_map(tmp_path / "map.toml")
+
+
+def test_every_name_and_every_display_name_is_understood():
+    for entry in structures():
+        assert label_id_of(entry.name) == entry.label_id
+        if entry.label_id < 149:  # "tibia" is also the display name of the unsided one
+            assert label_id_of(entry.display_name) == entry.label_id, entry.display_name
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_labels_in_other_formats(tmp_path, ct, ids, suffix):
+    import SimpleITK
+
+    image = SimpleITK.ReadImage(str(save(tmp_path / "a.nii.gz", ids)))
+    SimpleITK.WriteImage(image, str(tmp_path / f"seg{suffix}"))
+    np.testing.assert_array_equal(imported(tmp_path / f"seg{suffix}", ct), ids)

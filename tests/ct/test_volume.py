@@ -153,7 +153,8 @@ BAD_FILES = {
     "flat affine": (raw_header(srow_z=[0, 0, 0, 0]), "not invertible"),
     "metres": (raw_header(srow_x=[7e-4, 0, 0, 0]), "voxel spacing is 0.0007 x"),
     "negative shape": (raw_header(dim=[3, 4, -5, 6, 1, 1, 1, 1]), "NIfTI|shape"),
-    "huge shape": (raw_header(dim=[3, 30000, 30000, 30000, 1, 1, 1, 1]), "not a readable NIfTI"),
+    "huge shape": (raw_header(dim=[3, 30000, 30000, 30000, 1, 1, 1, 1]), "voxels, at most"),
+    "large shape": (raw_header(dim=[3, 1000, 1000, 1000, 1, 1, 1, 1]), "promises 2000000000 bytes"),
     "unknown type": (raw_header(datatype=77), "not a readable NIfTI"),
     "far offset": (raw_header(vox_offset=1e9), "not a readable NIfTI"),
 }

@@ -6,26 +6,49 @@ What it segments is nonsense; that it is called rightly, and what comes back, is
 import json
 from pathlib import Path
 
-from fluorosam_cli.ct.segment import WEIGHTS
+from fluorosam_cli.ct.segment import TASKS
 
 FEATURES = (4, 8, 16)
 PATCH = (32, 32, 32)
-SPACING_MM = 6.0
-TRAINER = "nnUNetTrainer_4000epochs_NoMirroring"  # what TotalSegmentator asks for with `fastest`
 PLANS = "nnUNetPlans"
 CONFIGURATION = "3d_fullres"
 NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+LICENCE = "aca_12345678901234"  # of the right length, and nobody's
 
 
-def build(home: Path) -> None:
-    """Write the weights of task `total` at 6 mm into `home`, as an nnU-Net v2 result folder."""
+def build(home: Path, task: str = "total --fastest") -> None:
+    """Write the weights of a key of `TASKS` into `home`, as nnU-Net v2 result folders."""
+    from totalsegmentator.map_tasks_config import TASK_CONFIGS
+
+    name, _, mode = task.partition(" --")
+    config = TASK_CONFIGS[name]
+    config = config["sub_modes"][mode or "default"] if "sub_modes" in config else config
+    spacing = config["resample"]
+    for dataset in TASKS[task].weights:
+        folder = home / "nnunet" / "results" / dataset / f"{config['trainer']}__{PLANS}__{CONFIGURATION}"
+        _write_network(folder, _labels(name, int(dataset[7:10])), spacing[0] if isinstance(spacing, list) else spacing)
+
+
+def give_licence(home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "config.json").write_text(json.dumps({"license_number": LICENCE, "send_usage_stats": True}))
+
+
+def _labels(task: str, dataset: int) -> dict[str, int]:
+    from totalsegmentator.map_to_binary import class_map, class_map_5_parts, map_taskid_to_partname_ct
+
+    classes = dict(class_map[task])
+    if dataset in map_taskid_to_partname_ct:
+        classes = class_map_5_parts[map_taskid_to_partname_ct[dataset]]
+    classes |= class_map.get(f"{task}_auxiliary", {})
+    return {"background": 0, **{name: label_id for label_id, name in classes.items()}}
+
+
+def _write_network(folder: Path, labels: dict[str, int], spacing_mm: float) -> None:
     import torch
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-    from totalsegmentator.map_to_binary import class_map
 
-    folder = home / "nnunet" / "results" / WEIGHTS["fastest"][0] / f"{TRAINER}__{PLANS}__{CONFIGURATION}"
-    (folder / "fold_0").mkdir(parents=True)
-    labels = {"background": 0, **{name: label_id for label_id, name in class_map["total"].items()}}
+    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     dataset = {
         "channel_names": {"0": "CT"},
         "labels": labels,
@@ -33,7 +56,7 @@ def build(home: Path) -> None:
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "NibabelIOWithReorient",
     }
-    plans = _plans(folder.parent.name)
+    plans = _plans(folder.parent.name, spacing_mm)
     network = plans["configurations"][CONFIGURATION]["architecture"]
     torch.manual_seed(0)
     net = get_network_from_plans(
@@ -50,7 +73,7 @@ def build(home: Path) -> None:
     torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
 
 
-def _plans(dataset_name: str) -> dict:
+def _plans(dataset_name: str, spacing_mm: float) -> dict:
     stages = len(FEATURES)
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration = {
@@ -59,7 +82,7 @@ def _plans(dataset_name: str) -> dict:
         "batch_size": 2,
         "patch_size": list(PATCH),
         "median_image_size_in_voxels": [64.0] * 3,
-        "spacing": [SPACING_MM] * 3,
+        "spacing": [spacing_mm] * 3,
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
         "resampling_fn_data": "resample_data_or_seg_to_shape",
@@ -94,7 +117,7 @@ def _plans(dataset_name: str) -> dict:
     return {
         "dataset_name": dataset_name,
         "plans_name": PLANS,
-        "original_median_spacing_after_transp": [SPACING_MM] * 3,
+        "original_median_spacing_after_transp": [spacing_mm] * 3,
         "original_median_shape_after_transp": [64] * 3,
         "image_reader_writer": "NibabelIOWithReorient",
         "transpose_forward": [0, 1, 2],

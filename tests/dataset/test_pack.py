@@ -56,7 +56,8 @@ def inputs(tmp_path):
             ]
             lines.append(
                 View(
-                    case=case, index=i, image=image, view="pa", seed=[0, c, i], positioner_primary_angle_deg=0,
+                    case=case, index=i, image=image, width=WIDTH, height=HEIGHT, view="pa", seed=[0, c, i],
+                    positioner_primary_angle_deg=0,
                     positioner_secondary_angle_deg=0, source_to_detector_mm=1800, source_to_isocenter_mm=1600,
                     pixel_spacing_mm=0.5, intrinsic=IDENTITY3, camera_from_world=IDENTITY4, kvp=120, mas=1,
                     filtration_mm_al=2.5, structures=found,
@@ -67,7 +68,7 @@ def inputs(tmp_path):
     write_json(
         views / "views.json",
         Views(
-            count=len(lines), seed=0, width=WIDTH, height=HEIGHT, polarity="bone_bright", projector=projector,
+            count=len(lines), seed=0, polarity="bone_bright", projector=projector,
             cases=[ViewsCase(name=case, case_sha256="0" * 64, views=VIEWS) for case in CASES],
         ),
     )  # fmt: skip

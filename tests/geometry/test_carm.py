@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fluorosam_cli.geometry.carm import CArm, project_points
+from fluorosam_cli.geometry.carm import CArm, camera_axes, positioner_angles, project_points
 
 ISOCENTER = (12.0, -30.0, 400.0)
 AP = CArm(1000, 700, 180, 0, 101, 81, 2.0, ISOCENTER, "source")
@@ -73,3 +73,20 @@ def test_magnification_is_source_to_detector_over_source_to_object():
     assert (x1 - x0) * AP.pixel_spacing_mm == pytest.approx(10 * 1000 / 700)
     (x0, _), (x1, _) = seen_at(AP, (0, -100, 0), (10, -100, 0))  # nearer to the source of an AP view
     assert (x1 - x0) * AP.pixel_spacing_mm == pytest.approx(10 * 1000 / 600)
+
+
+@pytest.mark.parametrize("primary", [-180, -90, 0, 37, 150])
+@pytest.mark.parametrize("secondary", [-130, -90, -20, 0, 45, 90])
+@pytest.mark.parametrize("rotation", [0, -75, 180])
+def test_angles_come_back_from_the_axes(primary, secondary, rotation):
+    """Not the numbers themselves (a secondary angle beyond 90 has another name), but the same camera."""
+    axes = camera_axes(primary, secondary, rotation)
+    found = positioner_angles(axes)
+    assert np.allclose(camera_axes(*found), axes)
+    assert -90 <= found[1] <= 90
+
+
+def test_an_image_turned_by_90_has_at_its_top_what_lay_on_the_right():
+    (left,) = seen_at(replace(AP, image_rotation_deg=90), (50, 0, 0))
+    assert np.allclose(left[0], 50)
+    assert left[1] < 40

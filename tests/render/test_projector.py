@@ -33,9 +33,9 @@ def carm(primary: float = 180, secondary: float = 0, size: int = 32, spacing: fl
     return CArm(1000, 700, primary, secondary, size, size, spacing)
 
 
-def project(projector: Projector, view: CArm, travel: bool = True):
+def project(projector: Projector, view: CArm, paths: bool = True):
     size = view.detector_width_px, view.detector_height_px
-    return projector.project(view.intrinsic, view.camera_from_world, *size, travel=travel)
+    return projector.project(view.intrinsic, view.camera_from_world, *size, paths=paths)
 
 
 def rays(view: CArm) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +98,7 @@ def test_box_chords_are_exact_from_every_side(primary, secondary):
     seen = project(Projector(hu, labels, centred(hu.shape), ONE, table()), view)
     chords = box_chords(view, np.array([11.0, 5.0, 8.0]))
     assert chords.max() > 9
-    assert np.allclose(seen.travel_mm[0], chords, atol=1e-3)
+    assert np.allclose(seen.path_mm[0], chords, atol=1e-3)
     assert np.allclose(seen.mass_g_cm2[2], chords / 10, atol=1e-4)
     assert not seen.mass_g_cm2[[0, 1, 3]].any()
     assert not seen.mass_g_cm2[:, chords == 0].any()
@@ -116,10 +116,10 @@ def test_sphere_chords():
     chords = 2 * np.sqrt(np.maximum(radius**2 - off_centre**2, 0))
     seen = project(projector, view)
     well_inside = off_centre < 0.9 * radius
-    assert np.abs(seen.travel_mm[0] - chords)[well_inside].max() < 1.0
-    assert np.abs(seen.travel_mm[0] - chords)[well_inside].mean() < 0.3
+    assert np.abs(seen.path_mm[0] - chords)[well_inside].max() < 1.0
+    assert np.abs(seen.path_mm[0] - chords)[well_inside].mean() < 0.3
     assert np.abs(seen.mass_g_cm2[3] - 2 * chords / 10)[well_inside].mean() < 0.06
-    volume = seen.travel_mm[0].sum() * (view.pixel_spacing_mm * 700 / 1000) ** 2  # of nearly parallel rays
+    volume = seen.path_mm[0].sum() * (view.pixel_spacing_mm * 700 / 1000) ** 2  # of nearly parallel rays
     assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.02)
 
 
@@ -154,7 +154,7 @@ def test_every_material_and_label_agrees_with_a_double_precision_walk(view):
     seen = project(Projector(hu, labels, affine, outputs, table()), view)
     mass, path = siddon_reference(hu, labels, affine, view)
     assert np.allclose(seen.mass_g_cm2, mass, atol=2e-4)
-    assert np.allclose(seen.travel_mm, path[1:6], atol=2e-3)
+    assert np.allclose(seen.path_mm, path[1:6], atol=2e-3)
     assert abs(seen.mass_g_cm2.sum() / mass.sum() - 1) < 1e-5
 
 
@@ -162,7 +162,7 @@ def test_rays_start_at_the_source_even_inside_the_body():
     hu, labels = slab((8, 40, 8), (slice(None), slice(None), slice(None)))
     view = replace(carm(size=1), source_to_isocenter_mm=5)  # 15 of the 40 mm lie behind the source
     seen = project(Projector(hu, labels, centred(hu.shape), ONE, table()), view)
-    assert seen.travel_mm[0, 0, 0] == pytest.approx(25)
+    assert seen.path_mm[0, 0, 0] == pytest.approx(25)
 
 
 # --- grids ------------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_the_same_object_on_a_finer_grid_gives_the_same_picture():
     fine_hu, fine_labels = (a.repeat(2, axis=0).repeat(4, axis=2) for a in (hu, labels))
     fine = project(Projector(fine_hu, fine_labels, centred(fine_hu.shape, (0.5, 2, 1)), outputs, table()), view)
     assert np.allclose(coarse.mass_g_cm2, fine.mass_g_cm2, atol=1e-4)
-    assert np.allclose(coarse.travel_mm, fine.travel_mm, atol=1e-3)
+    assert np.allclose(coarse.path_mm, fine.path_mm, atol=1e-3)
 
 
 def test_storage_order_does_not_matter():
@@ -190,7 +190,7 @@ def test_storage_order_does_not_matter():
     one = project(Projector(hu, labels, affine, outputs, table()), view)
     other = project(Projector(turned_hu, turned_labels, affine @ old_from_new, outputs, table()), view)
     assert np.allclose(one.mass_g_cm2, other.mass_g_cm2, atol=1e-4)
-    assert np.allclose(one.travel_mm, other.travel_mm, atol=1e-3)
+    assert np.allclose(one.path_mm, other.path_mm, atol=1e-3)
 
 
 def test_an_oblique_scan_seen_by_a_turned_camera_gives_the_same_picture():
@@ -205,10 +205,10 @@ def test_an_oblique_scan_seen_by_a_turned_camera_gives_the_same_picture():
     view = carm(31, 12, 24, 1.5)
     straight = project(Projector(hu, labels, affine, outputs, table()), view)
     turned = Projector(hu, labels, turn @ affine, outputs, table()).project(
-        view.intrinsic, view.camera_from_world @ np.linalg.inv(turn), 24, 24, travel=True
+        view.intrinsic, view.camera_from_world @ np.linalg.inv(turn), 24, 24, paths=True
     )
     assert np.allclose(straight.mass_g_cm2, turned.mass_g_cm2, atol=2e-4)
-    assert np.allclose(straight.travel_mm, turned.travel_mm, atol=2e-3)
+    assert np.allclose(straight.path_mm, turned.path_mm, atol=2e-3)
 
 
 @pytest.mark.parametrize(("primary", "secondary"), [(0, 0), (180, 0), (90, 0), (-90, 0), (0, 90), (0, -90)])
@@ -218,11 +218,11 @@ def test_a_ray_along_faces_and_edges_of_voxels(primary, secondary):
     projector = Projector(hu, labels, centred(hu.shape), ONE, table())
     view = carm(primary, secondary, size=3)
     middle = project(projector, view)
-    assert middle.travel_mm[0, 1, 1] == pytest.approx(16, abs=1e-3)
+    assert middle.path_mm[0, 1, 1] == pytest.approx(16, abs=1e-3)
     assert np.isfinite(middle.mass_g_cm2).all()
     for shift in ((8, 8, 8), (-8, -8, -8)):
         edge = project(projector, replace(view, isocenter_lps_mm=shift))
-        chord = edge.travel_mm[0, 1, 1]
+        chord = edge.path_mm[0, 1, 1]
         assert chord == pytest.approx(0, abs=1e-3) or chord == pytest.approx(16, abs=1e-3)
 
 
@@ -245,7 +245,7 @@ def test_masks_are_where_the_path_is_long_enough():
     ]
     seen = project(Projector(hu, labels, centred(hu.shape), outputs, table(), min_path_mm=2.5), carm(10, 5, 40))
     masks = np.stack([seen.mask(i) for i in range(len(outputs))])
-    assert np.array_equal(masks, seen.travel_mm >= np.float32(2.5))
+    assert np.array_equal(masks, seen.path_mm >= np.float32(2.5))
     assert 0.01 < masks[0].mean() < 0.1 < masks[20].mean() < 0.9
     assert seen.outputs == tuple(name for name, _ in outputs)
 
@@ -260,7 +260,7 @@ def test_groups_sum_their_paths_before_the_threshold():
     )
     middle = [seen.mask(i)[3, 3] for i in range(4)]
     assert middle == [False, False, True, True]
-    assert seen.seen() == [2, 3]
+    assert [number for number in range(len(seen.outputs)) if seen.mask(number).any()] == [2, 3]
 
 
 def test_more_outputs_than_128_and_ids_beyond_a_byte():
@@ -274,11 +274,11 @@ def test_more_outputs_than_128_and_ids_beyond_a_byte():
     seen = project(Projector(hu, labels, centred(hu.shape), outputs, table()), view)
     assert seen.bits.shape == (1, count, 7)
     for i in range(1, count - 1):  # each pixel looks at its own column of voxels, seen from straight above
-        assert seen.travel_mm[i, 0, i] > 1
-    travel_of_evens = seen.travel_mm[:count:2].sum(axis=0)
-    assert np.allclose(seen.travel_mm[count], travel_of_evens, atol=1e-4)
+        assert seen.path_mm[i, 0, i] > 1
+    travel_of_evens = seen.path_mm[:count:2].sum(axis=0)
+    assert np.allclose(seen.path_mm[count], travel_of_evens, atol=1e-4)
     masks = np.stack([seen.mask(i) for i in range(count + 1)])
-    assert np.array_equal(masks, seen.travel_mm >= np.float32(1.0))
+    assert np.array_equal(masks, seen.path_mm >= np.float32(1.0))
 
 
 def test_left_front_and_head_are_where_they_belong():
@@ -315,7 +315,7 @@ def test_a_point_lands_where_the_matrices_say(primary, secondary, seen_from):
     affine = centred(labels.shape, (1.0, 1.2, 0.8))
     view = replace(carm(primary, secondary, 256, 0.4), seen_from=seen_from, isocenter_lps_mm=(3, -4, 5))
     projector = Projector(np.full(labels.shape, AIR, np.int16), labels, affine, ONE, table(), min_path_mm=0.01)
-    seen = project(projector, view).travel_mm[0]
+    seen = project(projector, view).path_mm[0]
     y, x = np.mgrid[0:256, 0:256]
     centroid = np.array([(seen * x).sum(), (seen * y).sum()]) / seen.sum()
     expected = project_points(view.intrinsic, view.camera_from_world, (affine @ [12, 38, 9, 1])[None, :3])[0]
@@ -342,10 +342,87 @@ def test_the_image_alone_is_the_same_image():
     hu, labels = random_body()
     view = carm(28, -17)
     with_masks = project(Projector(hu, labels, centred(hu.shape), ONE, table()), view)
-    alone = project(Projector(hu, None, centred(hu.shape), [], table()), view, travel=False)
+    alone = project(Projector(hu, None, centred(hu.shape), [], table()), view, paths=False)
     assert np.allclose(with_masks.mass_g_cm2, alone.mass_g_cm2, atol=1e-5)
     assert not alone.bits.any()
-    assert alone.seen() == []
+    assert not alone.bits.any()
+
+
+@pytest.mark.parametrize(("primary", "secondary"), [(180, 0), (90, 0), (0, 85), (33, -21), (-140, 40)])
+def test_joseph_is_exact_where_the_density_is_linear(primary, secondary):
+    """Between voxel centres a linear field is its own interpolation; the ray's sum is then the midpoint rule's."""
+    n = 40
+    ramp = np.arange(4096, dtype=np.float32)[:, None] / 1000
+    z, y, x = np.mgrid[0:n, 0:n, 0:n]
+    rows = (100 + 10 * x + 7 * y + 4 * z - 1024).astype(np.int16)
+    projector = Projector(rows, None, centred(rows.shape), [], ramp, interpolation="joseph")
+    view = carm(primary, secondary, size=16, spacing=1.0)
+    found = project(projector, view, paths=False).mass_g_cm2[0]
+    source, directions = rays(view)
+    slope = np.array([10.0, 7.0, 4.0]) / 1000
+    middle = 0.1 + slope @ np.full(3, (n - 1) / 2)
+    half = np.full(3, n / 2)
+    with np.errstate(divide="ignore"):
+        sides = np.stack([(-half - source) / directions, (half - source) / directions])
+    near, far = sides.min(axis=0).max(axis=-1), sides.max(axis=0).min(axis=-1)
+    at = source + ((near + far) / 2)[..., None] * directions
+    expected = (far - near) * (middle + at @ slope) / 10
+    assert np.allclose(found, expected, rtol=0.03)  # half a voxel at either end
+    assert found.mean() == pytest.approx(expected.mean(), rel=0.01)
+
+
+def test_joseph_agrees_with_siddon_on_a_smooth_body_and_leaves_the_masks_alone():
+    z, y, x = np.mgrid[-24:24, -24:24, -24:24] + 0.5
+    distance = np.sqrt(x**2 + y**2 + z**2)
+    hu = np.clip(1500 - 80 * distance, -1000, 1000).astype(np.int16)
+    labels = (distance < 12).astype(np.uint8)
+    densities = np.maximum(np.arange(4096, dtype=np.float32) - 24, 0)[:, None] / 1000
+    view = carm(25, 15)
+    siddon, joseph = (
+        project(Projector(hu, labels, centred(hu.shape), ONE, densities, interpolation=kind), view)
+        for kind in ("siddon", "joseph")
+    )
+    thick = siddon.mass_g_cm2 > 1
+    assert np.abs(joseph.mass_g_cm2 / np.maximum(siddon.mass_g_cm2, 1e-6) - 1)[thick].mean() < 0.01
+    assert not np.array_equal(joseph.mass_g_cm2, siddon.mass_g_cm2)
+    assert np.array_equal(joseph.bits, siddon.bits)
+    assert np.array_equal(joseph.path_mm, siddon.path_mm)
+
+
+def test_several_views_in_one_call_are_the_same_views():
+    hu, labels = random_body()
+    projector = Projector(hu, labels, centred(hu.shape), [("a", (1, 2)), ("b", (3,))], table())
+    views = [carm(180), carm(40, 20), carm(-90, -10)]
+    cameras = [(view.intrinsic, view.camera_from_world, (0.0, np.inf)) for view in views]
+    for view, found in zip(views, projector.project_views(cameras, 32, 32, paths=True), strict=True):
+        alone = project(projector, view)
+        assert np.array_equal(found.mass_g_cm2, alone.mass_g_cm2)
+        assert np.array_equal(found.bits, alone.bits)
+        assert np.array_equal(found.path_mm, alone.path_mm)
+
+
+def test_paths_are_sums_of_their_own():
+    hu, labels = random_body()
+    sums = [("together", (1, 3)), ("unmasked", (4,))]
+    projector = Projector(hu, labels, centred(hu.shape), [("a", (1,)), ("b", (3,))], table(), paths=sums)
+    every = Projector(hu, labels, centred(hu.shape), [(str(i), (i,)) for i in range(1, 6)], table())
+    view = carm(30, 10)
+    found, each = project(projector, view), project(every, view).path_mm
+    assert projector.paths == ("together", "unmasked")
+    assert np.allclose(found.path_mm, [each[0] + each[2], each[3]], atol=1e-4)
+    assert np.array_equal(found.mask(0), each[0] >= np.float32(1))
+
+
+def test_only_what_lies_between_the_depths_is_seen():
+    """Depth is the camera's z, the same over the whole image: half of a box is left by a plane across the beam."""
+    hu, labels = slab()
+    projector = Projector(hu, labels, centred(hu.shape), ONE, table())
+    view = carm(180)
+    near_half = projector.project(view.intrinsic, view.camera_from_world, 32, 32, (0.0, 700.0), paths=True)
+    far_half = projector.project(view.intrinsic, view.camera_from_world, 32, 32, (700.0, np.inf), paths=True)
+    whole = project(projector, view)
+    assert near_half.path_mm[0, 16, 16] == pytest.approx(5, abs=0.01)
+    assert np.allclose(near_half.path_mm + far_half.path_mm, whole.path_mm, atol=1e-3)
 
 
 def test_trimming_to_occupied_bricks_loses_nothing():
@@ -362,7 +439,7 @@ def test_trimming_to_occupied_bricks_loses_nothing():
     mass, path = siddon_reference(hu, labels, centred(hu.shape), view)
     assert (path[1:6].max(axis=(1, 2)) > 0).any()
     assert np.allclose(seen.mass_g_cm2, mass, atol=2e-4)
-    assert np.allclose(seen.travel_mm, path[1:6], atol=2e-3)
+    assert np.allclose(seen.path_mm, path[1:6], atol=2e-3)
 
 
 def test_nothing_in_the_scan_gives_nothing():
@@ -396,16 +473,17 @@ def test_input_that_does_not_fit_is_refused():
         device_named("tpu")
 
 
-def test_kernels_compile_for_gpus_without_one(tmp_path):
+@pytest.mark.parametrize("name", ["siddon", "joseph"])
+def test_kernels_compile_for_gpus_without_one(tmp_path, name):
     import warp as wp
-    from fluorosam_cli.kernels import siddon
+    from fluorosam_cli.kernels import joseph, siddon
 
     device_named("cpu")
-    kernel = siddon.projection_kernel(4, 32, wp.uint8)
-    files = wp.compile_aot_module(kernel.module, arch=[80, 90], module_dir=tmp_path, use_ptx=False)
+    kernel = siddon.projection_kernel(5, 32, wp.uint8) if name == "siddon" else joseph.joseph_kernel(5)
+    files = wp.compile_aot_module(kernel.module, arch=[80, 86, 90], module_dir=tmp_path, use_ptx=False)
     cubins = sorted(file.name for file in tmp_path.rglob("*.cubin"))
-    assert len(files) == len(cubins) == 2
-    assert ["sm80" in cubins[0], "sm90" in cubins[1]] == [True, True]
+    assert len(files) == len(cubins) == 3
+    assert all(arch in cubin for arch, cubin in zip(("sm80", "sm86", "sm90"), cubins, strict=True))
     assert all(file.stat().st_size > 5_000 for file in tmp_path.rglob("*.cubin"))
 
 
@@ -424,5 +502,5 @@ def test_cuda_agrees_with_the_cpu():
         for device in ("cpu", device_named("cuda"))
     )
     assert np.allclose(cpu.mass_g_cm2, gpu.mass_g_cm2, atol=2e-4)
-    assert np.allclose(cpu.travel_mm, gpu.travel_mm, atol=2e-3)
+    assert np.allclose(cpu.path_mm, gpu.path_mm, atol=2e-3)
     assert (cpu.bits != gpu.bits).mean() < 1e-3

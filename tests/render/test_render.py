@@ -15,11 +15,14 @@ from PIL import Image
 from fluorosam_cli.anatomy.structures import structure
 from fluorosam_cli.artefacts import read_header, read_lines, sha256_of, write_json
 from fluorosam_cli.contracts import Case, CaseStructure, Segmenter, View, Views
-from fluorosam_cli.ct.cases import Scan, write_case
+from fluorosam_cli.ct.cases import write_case
+from fluorosam_cli.ct.scans import Scan
+from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.ct.volume import Volume, read_nifti, write_nifti
 from fluorosam_cli.geometry.carm import project_points
-from fluorosam_cli.render import physics
-from fluorosam_cli.render.masks import decode, mask_outputs, structure_masks
+from fluorosam_cli.render import materials
+from fluorosam_cli.render.body import cropped_in_place, occupied_box
+from fluorosam_cli.render.masks import MaskOutput, decode, mask_outputs, structure_masks
 from fluorosam_cli.render.projector import Projection
 
 SPACING_MM = 8.0
@@ -101,15 +104,15 @@ def test_cases_become_images_with_masks(cases, tmp_path, fluoro):
     code, printed, _ = fluoro("render", cases, "--views", 3, "-o", out, "--size", 64)
     assert (code, printed) == (0, f"{out}\n")
     header = read_header(out / "views.json", Views)
-    assert (header.count, header.width, header.height, header.polarity) == (6, 64, 64, "bone_bright")
+    assert (header.count, header.polarity, header.without) == (6, "bone_bright", [])
     assert [(case.name, case.views) for case in header.cases] == [("one", 3), ("two", 3)]
     assert header.cases[0].case_sha256 == sha256_of(cases / "one" / "case.json")
-    assert header.projector.materials == list(physics.MATERIALS)
+    assert header.projector.materials == list(materials.MATERIALS)
     views = views_of(out)
     assert [(view.case, view.index) for view in views] == [(case, i) for case in ("one", "two") for i in range(3)]
     for view in views:
         image = np.asarray(Image.open(out / view.image))
-        assert (image.dtype, image.shape) == (np.uint16, (64, 64))
+        assert (image.dtype, image.shape, view.width, view.height) == (np.uint16, (64, 64), 64, 64)
         assert np.ptp(image) > 10_000
         assert len({mask.name for mask in view.structures}) == len(view.structures) > 0
         for mask in view.structures:
@@ -119,8 +122,9 @@ def test_cases_become_images_with_masks(cases, tmp_path, fluoro):
             assert mask.area_px == len(x) > 0
             assert mask.box_xyxy == (x.min(), y.min(), x.max() + 1, y.max() + 1)
             touches = bool(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).any())
-            assert ("detector" in mask.truncated) == touches
-            assert ("scan" in mask.truncated) == (mask.name == "aorta")
+            assert "detector" in mask.truncated or not touches  # a collimated field ends before the image does
+            assert touches or "detector" not in mask.truncated or view.collimation
+            assert ("scan" in mask.truncated) == (mask.name in ("aorta", "mediastinum"))
     assert not any(mask.name == "heart" for view in views if view.case == "two" for mask in view.structures)
 
 
@@ -219,6 +223,99 @@ def test_bytes_depend_on_neither_threads_nor_the_other_cases(cases, tmp_path, fl
     assert a == b
     assert all(a[name] == data for name, data in c.items() if name.endswith(".png"))
     assert a["views.jsonl"].endswith(c["views.jsonl"])
+
+
+def test_bytes_depend_on_neither_the_number_of_processes_nor_how_much_air_is_around(cases, tmp_path, fluoro):
+    words = ("--views", 2, "--size", 48, "--integrals", "--travel", "--raw")
+    assert fluoro("render", cases, *words, "-o", tmp_path / "one")[0] == 0
+    assert fluoro("render", cases, *words, "-o", tmp_path / "two", "--gpus", 2, "--device", "cpu")[0] == 0
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert one == two
+    assert {name.partition("/")[0] for name in one} == {
+        *("images", "integrals", "travel", "raw", "views.json", "views.jsonl")
+    }
+
+
+def test_a_cropped_case_is_the_same_case(cases):
+    """Air around the body goes, in place, and every voxel keeps its position in the world."""
+    rng = np.random.default_rng(0)
+    volume = rng.integers(-500, 500, (9, 8, 7)).astype(np.int16)
+    padded = np.full((15, 14, 12), -1000, np.int16)
+    padded[3:12, 2:10, 4:11] = volume
+    low, high = occupied_box(padded, np.zeros(padded.shape, np.uint8))
+    assert (low.tolist(), high.tolist()) == ([3, 2, 4], [12, 10, 11])
+    memory = padded.ctypes.data
+    cropped = cropped_in_place(padded, low, high)
+    assert np.array_equal(cropped, volume)
+    assert cropped.ctypes.data == memory
+
+
+def test_masks_end_where_the_collimated_field_does():
+    bits = np.full((20, 30, 1), 0b11, np.uint32)
+    bits[:, 12:] = 0b10
+    inside = np.zeros((20, 30), bool)
+    inside[5:15, 6:24] = True
+    outputs = [MaskOutput(name, "structure", (1,), False) for name in ("left", "all")]
+    found = structure_masks(Projection(np.zeros((1, 20, 30), np.float32), bits, ("left", "all")), outputs, inside)
+    assert [(mask.name, mask.box_xyxy, mask.truncated) for mask in found] == [
+        ("left", (6, 5, 12, 15), ["detector"]),
+        ("all", (6, 5, 24, 15), ["detector"]),
+    ]
+
+
+def test_views_asked_for_that_a_case_does_not_allow_are_listed(cases, tmp_path, fluoro):
+    words = ("--view", "chest_pa", "--view", "knee_ap_left", "--views", 2, "--size", 48, "-o", tmp_path / "views")
+    code, _, err = fluoro("render", cases / "one", *words)
+    assert code == 1
+    assert "one: no view knee_ap_left: for want of" in err
+    assert {view.view for view in views_of(tmp_path / "views")} == {"chest_pa"}
+
+
+def test_poses_are_rendered_as_given(cases, tmp_path, fluoro):
+    assert fluoro("render", cases / "one", "--views", 1, "--size", 48, "-o", tmp_path / "views")[0] == 0
+    (view,) = views_of(tmp_path / "views")
+    pose = {"name": "mine", "intrinsic": view.intrinsic, "camera_from_world": view.camera_from_world, "kvp": 77}
+    poses = tmp_path / "poses.json"
+    poses.write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose | {"width": 48, "height": 40}]}))
+    code, _, err = fluoro(
+        "render", cases / "one", "--poses", poses, "-o", tmp_path / "posed", "--without", "collimation"
+    )
+    assert code == 0, err
+    (posed,) = views_of(tmp_path / "posed")
+    assert (posed.view, posed.kvp, posed.width, posed.height) == ("mine", 77, 48, 40)
+    assert posed.camera_from_world == view.camera_from_world
+    assert Image.open(tmp_path / "posed" / posed.image).size == (48, 40)
+
+
+def test_the_raw_intensity_is_a_share_of_the_open_beam(cases, tmp_path, fluoro):
+    words = ("--view", "chest_pa", "--views", 1, "--size", 64, "--raw", "--without", "noise", "--without", "scatter")
+    code, _, err = fluoro("render", cases / "one", *words, "-o", tmp_path / "views")
+    assert code == 0, err
+    (view,) = views_of(tmp_path / "views")
+    raw = np.asarray(Image.open(tmp_path / "views" / view.raw))
+    assert (raw.dtype, raw.shape) == (np.float32, (64, 64))
+    assert 0 <= raw.min() < 0.5 < raw.max() < 1.15  # more than the central ray gets, at the cathode side
+    assert read_header(tmp_path / "views" / "views.json", Views).without == ["noise", "scatter"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tools-per-view", "many"), "not a number of tools"),
+        (("--tools-per-view", "4-2"), "not a number of tools"),
+        (("--look", "pretty"), "--look pretty: not known"),
+        (("--without", "gravity"), "not a term of the physics"),
+        (("--poses", "nowhere.json"), "nowhere.json"),
+        (("--contrast", "liver"), "no liver to fill"),
+        (("--gpus", "2", "--device", "cuda:1"), "exclude each other"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(cases, tmp_path, fluoro, words, message):
+    code, _, err = fluoro("render", cases / "one", "--views", 1, "--size", 32, "-o", tmp_path / "views", *words)
+    assert code in (1, 2)
+    assert message in err
+    assert "hint:" in err
+    assert not (tmp_path / "views" / "views.json").exists()
 
 
 def test_another_seed_gives_other_views(cases, tmp_path, fluoro):
@@ -377,7 +474,7 @@ def test_cuda_that_is_not_there_is_said_so(cases, tmp_path, fluoro):
 def test_a_real_chest_shows_its_heart_on_the_patients_left(shared_data, tmp_path, fluoro):
     ct, labels = (read_nifti(shared_data / "chest_ct" / name) for name in ("ct.nii.gz", "seg.nii.gz"))
     coarser = ct.world_from_voxel @ np.diag([4.0, 4.0, 1.0, 1.0])
-    scan = Scan("chest", shared_data / "chest_ct" / "ct.nii.gz")
+    scan = Scan("chest", "nifti", "chest", (Source(shared_data / "chest_ct" / "ct.nii.gz"),))
     thinned = (Volume(np.ascontiguousarray(volume.array[:, ::4, ::4]), coarser) for volume in (ct, labels))
     write_case(tmp_path, scan, *thinned, Segmenter(name="imported", version="1", task="test"))
     words = ("--views", 1, "--view", "chest_pa", "--size", 128, "-o", tmp_path / "views")

@@ -1,0 +1,327 @@
+"""DICOM files, the only module that knows pydicom: the CT slices that a file holds, and their stored values.
+
+Headers are read for geometry, grouping and `--series` only. No text of a header gets into a message, and pydicom's own
+warnings, which quote values, are silenced. Files are not trusted: sizes are compared before anything is inflated.
+
+Compressed pixels are decoded by GDCM (JPEG, JPEG-LS, JPEG 2000) and pydicom (RLE); `pylibjpeg-libjpeg`, which pydicom
+would prefer where it is installed, is under the GPL.
+"""
+
+import contextlib
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fluorosam_cli.ct.sources import Source
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MAX_SIDE = 4096  # columns or rows
+MAX_FRAMES = 20_000
+MAX_FILE_BYTES = 2**32
+MAX_INFLATED_BYTES = 2**28  # of a deflated file, which pydicom holds in memory twice
+CHUNK_BYTES = 2**20
+
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2" + kind for kind in ("", ".1", ".2")
+}  # CT, enhanced, legacy converted enhanced
+DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+RLE = "1.2.840.10008.1.2.5"
+GDCM_SYNTAXES = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 57, 70, 80, 81, 90, 91)}
+TRANSFER_SYNTAXES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2", RLE} | GDCM_SYNTAXES
+HEADER_KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageType"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"),
+    *("KVP", "ConvolutionKernel"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+
+
+class SeriesId(NamedTuple):
+    """What `--series` may name. Never written."""
+
+    uid: str
+    number: int | None
+    description: str
+
+    @property
+    def subject(self) -> str:
+        return "DICOM without a series number" if self.number is None else f"DICOM series {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One plane of a CT: a file, or a frame of a file."""
+
+    source: Source
+    frame: int
+    uid: str
+    series: SeriesId
+    columns: int
+    rows: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]  # of the rows' and of the columns' direction
+    spacing: tuple[float, ...]  # between rows, between columns
+    slope: float
+    intercept: float
+    syntax: str
+    phases: tuple[str, ...]  # what tells volumes of one series apart that share their positions, most telling first
+
+
+@dataclass(frozen=True, slots=True)
+class NoCT:
+    """A DICOM file that is no slice of a CT volume."""
+
+    source: Source
+    series: SeriesId
+    reason: str
+
+
+class Refused(Exception):
+    """Why a header is not that of a CT slice."""
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+def is_dicom(source: Source) -> bool:
+    """Whether the file has DICOM's mark, whatever its name."""
+    with source.open() as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def read_slices(source: Source) -> list[Slice] | NoCT | None:
+    """The CT slices in a file, or why it has none; None for a DICOMDIR, which only lists other files."""
+    series = SeriesId("", None, "")
+    try:
+        with silenced(), source.open() as file:
+            header = _read(file, source.size, keywords=HEADER_KEYWORDS)
+            if header.file_meta.get("MediaStorageSOPClassUID", "") == DICOMDIR_CLASS:
+                return None
+            number = header.get("SeriesNumber")
+            series = SeriesId(
+                str(header.get("SeriesInstanceUID", "")),
+                None if number is None else int(number),
+                str(header.get("SeriesDescription", "")),
+            )
+            return _slices_of(header, source, series)
+    except Refused as refused:
+        return NoCT(source, series, str(refused))
+    except Exception as error:  # pydicom raises whatever a damaged file makes it trip over
+        return NoCT(source, series, f"damaged DICOM ({type(error).__name__})")
+
+
+def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slice]:
+    sop_class = str(header.get("SOPClassUID", ""))
+    if sop_class not in CT_CLASSES:
+        raise Refused(f"{_uid_name(sop_class)}, CT Image Storage is needed")
+    if "LOCALIZER" in _words(header.get("ImageType")):
+        raise Refused("localiser")
+    if int(header.get("SamplesPerPixel", 1)) != 1:
+        raise Refused("colour, no CT")
+    columns, rows, frames = int(header.Columns), int(header.Rows), int(header.get("NumberOfFrames", 1) or 1)
+    if not (1 < columns <= MAX_SIDE and 1 < rows <= MAX_SIDE and 0 < frames <= MAX_FRAMES):
+        raise Refused(f"{columns}x{rows} pixels in {frames} frames are implausible")
+    shared, per_frame = _functional_groups(header, frames)
+    slices = []
+    for frame in range(frames):
+        groups = [group for group in (per_frame[frame] if per_frame else None, shared, header) if group is not None]
+        slope = _first(groups, "PixelValueTransformationSequence", "RescaleSlope")
+        intercept = _first(groups, "PixelValueTransformationSequence", "RescaleIntercept")
+        rescale_type = _first(groups, "PixelValueTransformationSequence", "RescaleType") or "HU"
+        if rescale_type not in ("HU", "US"):  # US: unspecified, what some scanners write beside HU
+            raise Refused("no HU: its RescaleType says otherwise")
+        if "LOCALIZER" in _words(_first(groups, "CTImageFrameTypeSequence", "FrameType")):
+            raise Refused("localiser")
+        slices.append(
+            Slice(
+                source,
+                frame,
+                uid=f"{header.get('SOPInstanceUID', source)}:{frame}",
+                series=series,
+                columns=columns,
+                rows=rows,
+                position=_vector(_first(groups, "PlanePositionSequence", "ImagePositionPatient"), 3, "position"),
+                orientation=_directions(_first(groups, "PlaneOrientationSequence", "ImageOrientationPatient")),
+                spacing=_vector(_first(groups, "PixelMeasuresSequence", "PixelSpacing"), 2, "pixel spacing"),
+                slope=_vector(1.0 if slope is None else slope, 1, "rescale slope")[0],
+                intercept=_vector(0.0 if intercept is None else intercept, 1, "rescale intercept")[0],
+                syntax=str(header.file_meta.TransferSyntaxUID),
+                phases=_phases(header, groups),
+            )
+        )
+    return slices
+
+
+def _phases(header: "Dataset", groups: list["Dataset"]) -> tuple[str, ...]:
+    def text(*pairs: tuple[str, str]) -> str:
+        return " ".join(word for pair in pairs for word in _words(_first(groups, *pair)))
+
+    content = "FrameContentSequence"
+    return (
+        text(("", "AcquisitionNumber"), (content, "FrameAcquisitionNumber")),
+        text(
+            ("", "TemporalPositionIdentifier"),
+            (content, "TemporalPositionIndex"),
+            ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
+        ),
+        text(("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase")),
+        text((content, "StackID")),
+        text(("", "ImageType"), ("CTImageFrameTypeSequence", "FrameType")),
+        text(("", "KVP"), ("CTXRayDetailsSequence", "KVP")),
+        text(("CTReconstructionSequence", "ConvolutionKernel")),
+    )
+
+
+def _functional_groups(header: "Dataset", frames: int) -> tuple["Dataset | None", Sequence["Dataset"]]:
+    shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    if len(per_frame) not in (0, frames) or (frames > 1 and not per_frame):
+        raise Refused(f"{frames} frames, the positions of {len(per_frame)}")
+    return shared, per_frame
+
+
+def _first(groups: Iterable["Dataset"], sequence: str, keyword: str):
+    """The value of `keyword` in the first group that has it, inside `sequence` or not; None when there is none."""
+    for group in groups:
+        items = group.get(sequence) if sequence else None
+        value = (items[0] if items else group).get(keyword)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _directions(value) -> tuple[float, ...]:
+    rows, columns = np.split(np.array(_vector(value, 6, "orientation")), 2)
+    if max(abs(np.linalg.norm(rows) - 1), abs(np.linalg.norm(columns) - 1), abs(rows @ columns)) > 1e-2:
+        raise Refused("its orientation is no pair of orthogonal directions")
+    return (*rows.tolist(), *columns.tolist())
+
+
+def _words(value: object) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else [str(word) for word in _listed(value)]
+
+
+def _listed(value) -> list:
+    return list(value) if hasattr(value, "__iter__") else [value]
+
+
+def _vector(value, count: int, name: str) -> tuple[float, ...]:
+    numbers = tuple(float(number) for number in _listed(value)) if value is not None else ()
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise Refused(f"no {name}")
+    return numbers
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
+    """The stored values, (rows, columns), of some frames of a file, ascending.
+
+    Raises Refused, or whatever pydicom and GDCM make of a damaged file. Call it inside `silenced`, and for
+    `GDCM_SYNTAXES` in a process of its own, as `ct/decoder.py` does.
+    """
+    from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
+
+    with source.open() as file:
+        data = _read(file, source.size)
+    size = (int(data.Rows), int(data.Columns))
+    if max(size) > MAX_SIDE or int(data.get("SamplesPerPixel", 1)) != 1:
+        raise Refused("implausible pixels")
+    syntax = data.file_meta.TransferSyntaxUID
+    if syntax in GDCM_SYNTAXES:
+        _check_code_streams(data, size)
+        _silence_gdcm()
+    plugin = "gdcm" if syntax in GDCM_SYNTAXES else "pydicom" if syntax == RLE else ""
+    for plane, _ in get_decoder(syntax).iter_array(data, indices=frames, raw=True, decoding_plugin=plugin):
+        yield plane
+
+
+def _read(file: IO[bytes], size: int, keywords: Sequence[str] = ()) -> "Dataset":
+    """The data set in a file, or with `keywords` only these elements, without pixels."""
+    from pydicom import dcmread
+    from pydicom.filereader import read_dataset, read_preamble
+
+    if size > MAX_FILE_BYTES:
+        raise Refused(f"{size} bytes in one file are implausible")
+    read_preamble(file, force=False)  # pyright: ignore[reportArgumentType]
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)  # pyright: ignore
+    syntax = str(meta.TransferSyntaxUID)
+    if syntax not in TRANSFER_SYNTAXES:
+        raise Refused(f"compressed as {_uid_name(syntax)}, which is not read")
+    if syntax == DEFLATED:
+        _check_inflated(file)
+    file.seek(0)
+    return dcmread(file, specific_tags=list(keywords) or None, stop_before_pixels=bool(keywords))  # pyright: ignore
+
+
+def _check_inflated(file: IO[bytes]) -> None:
+    """Raise Refused when the rest of the file inflates beyond measure: pydicom would do so without limit."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data, total = file.read(CHUNK_BYTES), 0
+    while data and not inflater.eof:
+        total += len(inflater.decompress(data, CHUNK_BYTES))
+        if total > MAX_INFLATED_BYTES:
+            raise Refused(f"would inflate to more than {MAX_INFLATED_BYTES} bytes")
+        data = inflater.unconsumed_tail or file.read(CHUNK_BYTES)
+
+
+def _check_code_streams(data: "Dataset", size: tuple[int, int]) -> None:
+    """Raise Refused unless every compressed frame is of the header's size, for which memory is known to suffice."""
+    from pydicom.encaps import generate_frames
+
+    for stream in generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames", 1) or 1)):
+        if _size_in(stream) != size:
+            raise Refused("its compressed pixels are of another size than its header")
+
+
+def _size_in(stream: bytes) -> tuple[int, int]:
+    """Rows and columns in a JPEG, JPEG-LS (ITU-T T.81 B.2.2) or JPEG 2000 (T.800 A.5.1) code stream."""
+    start = stream.find(b"\xff\x4f\xff\x51")
+    if 0 <= start < 1024:  # behind the boxes of a JP2 file, if any
+        right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
+        return bottom - top, right - left
+    at = 2
+    while at + 9 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            rows, columns = struct.unpack_from(">2H", stream, at + 5)
+            return rows, columns
+        at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", stream, at + 2)[0]
+    return 0, 0
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Without the warnings in which pydicom quotes the values of a header."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _uid_name(uid: str) -> str:
+    """The standard's name of a UID, never the UID."""
+    from pydicom.uid import UID
+
+    name = UID(uid).name
+    return "something unknown" if name == uid else name
+
+
+def _silence_gdcm() -> None:
+    import gdcm  # pyright: ignore[reportMissingImports] - no stubs
+
+    for channel in ("Debug", "Warning", "Error", "Stream"):
+        getattr(gdcm.Trace, f"{channel}Off", lambda: None)()

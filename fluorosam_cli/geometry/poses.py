@@ -1,0 +1,164 @@
+"""`--poses poses.json`: views given by their matrices, read and checked (`fluoro.poses/1`, see `contracts.Poses`)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fluorosam_cli.contracts import Pose, Poses
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.carm import positioner_angles
+
+RIGID_TOLERANCE = 1e-4  # of rotation matrices written with five digits
+FOCAL_RANGE = (0.2, 200.0)  # focal length over the detector's longer side: from a fan of 136 degrees to nearly parallel
+MAX_ASPECT = 2.0  # of a pixel
+MAX_OFFSET = 5.0  # of the central ray from the detector's middle, in detector sides
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A view given by its matrices; it has the attributes of a `CArm`, derived from them."""
+
+    name: str
+    case: str | None  # None: every case
+    intrinsic: np.ndarray
+    camera_from_world: np.ndarray
+    detector_width_px: int
+    detector_height_px: int
+    source_to_detector_mm: float
+    source_to_isocenter_mm: float
+    nearest_mm: float = 0.0
+    farthest_mm: float = np.inf
+    kvp: float | None = None
+    mas: float | None = None
+
+    @property
+    def pixel_spacing_mm(self) -> float:
+        return self.source_to_detector_mm / float(self.intrinsic[1, 1])
+
+    @property
+    def positioner_primary_angle_deg(self) -> float:
+        return positioner_angles(self.camera_from_world[:3, :3])[0]
+
+    @property
+    def positioner_secondary_angle_deg(self) -> float:
+        return positioner_angles(self.camera_from_world[:3, :3])[1]
+
+    @property
+    def image_rotation_deg(self) -> float:
+        return positioner_angles(self.camera_from_world[:3, :3])[2]
+
+
+def read_poses(path: Path) -> tuple[Camera, ...]:
+    """The cameras of a poses file, in its order. Raises FluoroError that names the pose and what is wrong with it."""
+    from pydantic import ValidationError
+
+    example = f'{{"format": "{Poses.model_fields["format"].default}", "poses": [...]}}'
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FluoroError(f"{path}: {error.strerror or error}", "give a JSON file with --poses") from error
+    except ValueError as error:
+        raise FluoroError(f"{path}: not valid JSON ({error})", f"it has to look like {example}") from error
+    expected = Poses.model_fields["format"].default
+    if not isinstance(data, dict) or data.get("format") != expected:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise FluoroError(f"{path}: format is {found!r}, expected {expected!r}", f"it has to look like {example}")
+    try:
+        poses = Poses.model_validate_json(json.dumps(data)).poses
+    except (ValidationError, ValueError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        raise FluoroError(
+            f"{path}: {_where(first['loc'], data)}: {first['msg']}", "see docs of fluoro.poses/1"
+        ) from error
+    return tuple(_camera(pose, f"{path}: pose {number} ({pose.name})") for number, pose in enumerate(poses, 1))
+
+
+def poses_of(cameras: tuple[Camera, ...], case: str) -> tuple[Camera, ...]:
+    """Those meant for one case, in order."""
+    return tuple(camera for camera in cameras if camera.case in (None, case))
+
+
+def _where(location: tuple[int | str, ...], data: dict) -> str:
+    if len(location) < 2 or not isinstance(location[1], int):
+        return ".".join(map(str, location)) or "the file"
+    pose = data["poses"][location[1]]
+    name = pose.get("name") if isinstance(pose, dict) else None
+    field = ".".join(map(str, location[2:]))
+    return f"pose {location[1] + 1}" + (f" ({name})" if name else "") + (f": {field}" if field else "")
+
+
+def _camera(pose: Pose, subject: str) -> Camera:
+    intrinsic = _matrix(pose.intrinsic, (3, 3), f"{subject}: intrinsic")
+    camera_from_world = _matrix(pose.camera_from_world, (4, 4), f"{subject}: camera_from_world")
+    _check_rigid(camera_from_world, f"{subject}: camera_from_world")
+    _check_intrinsic(intrinsic, pose.width, pose.height, f"{subject}: intrinsic")
+    if pose.farthest_mm is not None and pose.farthest_mm <= pose.nearest_mm:
+        raise FluoroError(
+            f"{subject}: farthest_mm is {pose.farthest_mm:g}, nearest_mm {pose.nearest_mm:g}", "nothing lies between"
+        )
+    return Camera(
+        name=pose.name,
+        case=pose.case,
+        intrinsic=intrinsic,
+        camera_from_world=camera_from_world,
+        detector_width_px=pose.width,
+        detector_height_px=pose.height,
+        source_to_detector_mm=pose.source_to_detector_mm,
+        source_to_isocenter_mm=pose.source_to_isocenter_mm or pose.source_to_detector_mm,
+        nearest_mm=pose.nearest_mm,
+        farthest_mm=np.inf if pose.farthest_mm is None else pose.farthest_mm,
+        kvp=pose.kvp,
+        mas=pose.mas,
+    )
+
+
+def _matrix(rows: list[list[float]], shape: tuple[int, int], subject: str) -> np.ndarray:
+    if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
+        found = " x ".join(map(str, (len(rows), *sorted({len(row) for row in rows}))))
+        raise FluoroError(f"{subject} is {found}, expected {shape[0]} x {shape[1]}", "give its rows, outermost first")
+    matrix = np.array(rows, np.float64)
+    last = [0.0] * (shape[1] - 1) + [1.0]
+    if not np.allclose(matrix[-1], last, atol=1e-9):
+        raise FluoroError(f"{subject}: last row is {matrix[-1].tolist()}, expected {last}", "is it transposed?")
+    return matrix
+
+
+def _check_rigid(matrix: np.ndarray, subject: str) -> None:
+    rotation = matrix[:3, :3]
+    off = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+    if off > RIGID_TOLERANCE:
+        raise FluoroError(
+            f"{subject} is no rigid motion: its rotation is off by {off:.2g}, at most {RIGID_TOLERANCE:g} is allowed",
+            "scaling and pixel sizes belong into intrinsic",
+        )
+    if np.linalg.det(rotation) < 0:
+        raise FluoroError(
+            f"{subject} mirrors the patient: its determinant is -1, expected +1",
+            "for a mirrored image make the first focal length in intrinsic negative",
+        )
+
+
+def _check_intrinsic(matrix: np.ndarray, width: int, height: int, subject: str) -> None:
+    side = max(width, height)
+    low, high = (limit * side for limit in FOCAL_RANGE)
+    fx, fy = float(matrix[0, 0]), float(matrix[1, 1])
+    if matrix[1, 0] != 0 or abs(matrix[0, 1]) > 0.1 * abs(fx):
+        raise FluoroError(f"{subject}: pixels are skewed or turned", "turn the camera in camera_from_world instead")
+    if fy < 0:
+        raise FluoroError(
+            f"{subject}: second focal length is {fy:g}, expected above 0", "turn the camera in camera_from_world"
+        )
+    if not (low <= abs(fx) <= high and low <= fy <= high):
+        raise FluoroError(
+            f"{subject}: focal lengths are {fx:g} and {fy:g} pixels, expected {low:g} to {high:g}",
+            "source-to-detector distance over pixel spacing",
+        )
+    if not 1 / MAX_ASPECT <= abs(fx) / fy <= MAX_ASPECT:
+        raise FluoroError(f"{subject}: focal lengths {fx:g} and {fy:g} differ too much", "are both in pixels?")
+    if np.abs(matrix[:2, 2] - [(width - 1) / 2, (height - 1) / 2]).max() > MAX_OFFSET * side:
+        raise FluoroError(
+            f"{subject}: the central ray meets pixel {matrix[:2, 2].tolist()}, far off the {width} x {height} detector",
+            "the last column is in pixels, about half the width and height",
+        )

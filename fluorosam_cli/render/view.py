@@ -1,0 +1,282 @@
+"""One view: its geometry, projection, exposure and picture, and its record in `views.jsonl`.
+
+Each of a view's random streams is `[seed, case, view, purpose]`: geometry, exposure and tools are drawn apart, so that
+leaving one of them out changes nothing about the others.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from fluorosam_cli.anatomy.tissues import tissues
+from fluorosam_cli.artefacts import atomic_path
+from fluorosam_cli.contracts import Collimation, IntegralsHeader, Look, View
+from fluorosam_cli.geometry.carm import CArm
+from fluorosam_cli.geometry.poses import Camera, poses_of
+from fluorosam_cli.geometry.views import RANDOM, StandardView, draw_view
+from fluorosam_cli.render import detector, display, field
+from fluorosam_cli.render.body import Body
+from fluorosam_cli.render.exposure import draw_exposure
+from fluorosam_cli.render.integrals import write_integrals, write_travel
+from fluorosam_cli.render.masks import outline_masks, structure_masks, tool_masks
+from fluorosam_cli.render.materials import MATERIALS
+from fluorosam_cli.render.outlines import outlines
+from fluorosam_cli.render.projector import Interpolation, Projection
+from fluorosam_cli.render.tools import Tissue, ToolProjection, project_tools
+from fluorosam_cli.tools.catalogue import Tool
+from fluorosam_cli.tools.placement import PlacedTool, place_tools, record
+from fluorosam_cli.tools.placement_pose import Beam
+
+GEOMETRY, EXPOSURE, TOOLS = range(3)  # random streams of a view
+PNG_LEVEL = 3  # zlib: noise hardly shrinks at any level, and higher ones take several times as long
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Which views are taken."""
+
+    views: int  # per case
+    size_px: int
+    names: tuple[str, ...] = ()  # of standard views; empty: all that are possible
+    random_share: float = 0.4
+    poses: tuple[Camera, ...] = ()  # these instead
+
+
+@dataclass(frozen=True)
+class Physics:
+    """How they are projected and exposed."""
+
+    interpolation: Interpolation = "siddon"
+    min_path_mm: float = 1.0
+    contrast: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
+    style: display.Style | None = None  # None: drawn per view
+    polarity: display.Polarity = "bone_bright"
+
+
+@dataclass(frozen=True)
+class Tooling:
+    """Which tools may appear, and how many: each number from the lowest to the highest is as likely."""
+
+    tools: tuple[Tool, ...] = ()
+    per_view: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is stored beside image and masks."""
+
+    raw: bool = False
+    travel: bool = False
+    integrals: IntegralsHeader | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the pictures, besides the cases; `device` and `threads` only how fast they come."""
+
+    seed: int
+    aim: Aim
+    physics: Physics = Physics()
+    tooling: Tooling = Tooling()
+    extras: Extras = Extras()
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A view that is aimed, before it is projected."""
+
+    index: int
+    name: str
+    carm: CArm | Camera
+    seed: tuple[int, int, int]
+    placed: tuple[PlacedTool, ...]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.carm.detector_width_px, self.carm.detector_height_px
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([*self.seed, purpose])
+
+
+def integrals_header(size_px: int, tooling: Tooling) -> IntegralsHeader:
+    """What `--integrals` stores: every material of bodies and of the tools that may appear, every tissue group."""
+    metals = {material for tool in tooling.tools for material in tool.materials.values()}
+    return IntegralsHeader(
+        size_px=size_px,
+        materials=[*MATERIALS, *sorted(metals - set(MATERIALS))],
+        tissues=list(tissues()),
+    )
+
+
+# --- aiming -----------------------------------------------------------------------------------------------------------
+
+
+def count_views(settings: Settings, case: str) -> int:
+    return len(poses_of(settings.aim.poses, case)) if settings.aim.poses else settings.aim.views
+
+
+def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Settings) -> Shot:
+    """The geometry of a view, and the tools in it."""
+    shot = Shot(index, "", cast(CArm, None), (settings.seed, body.number, index), ())
+    wanted = settings.aim
+    if wanted.poses:
+        carm = poses_of(wanted.poses, body.case.name)[index]
+        name = carm.name
+    else:
+        share = wanted.random_share
+        if wanted.names:
+            share = 1 / (len(possible) + 1) if RANDOM in wanted.names else 0.0
+        name, carm = draw_view(shot.rng(GEOMETRY), body.anatomy, possible, share, wanted.size_px)
+    placed: list[PlacedTool] = []
+    if settings.tooling.per_view[1]:
+        rng = shot.rng(TOOLS)
+        low, high = settings.tooling.per_view
+        beam = Beam(carm.intrinsic, carm.camera_from_world, carm.detector_width_px, carm.detector_height_px)
+        placed = place_tools(rng, settings.tooling.tools, body.map, beam, int(rng.integers(low, high + 1)))
+    return Shot(index, name, carm, shot.seed, tuple(placed))
+
+
+def project(body: Body, shots: list[Shot]) -> list[tuple[Projection, ToolProjection | None]]:
+    """Views of one size: bodies first, in as few launches as the device allows, then the tools."""
+    size = shots[0].size_px
+    cameras = [
+        (shot.carm.intrinsic, shot.carm.camera_from_world, (shot.carm.nearest_mm, shot.carm.farthest_mm))
+        for shot in shots
+    ]
+    projections = body.projector.project_views(cameras, *size, paths=bool(body.projector.paths))
+    tools = [
+        project_tools(
+            shot.placed,
+            shot.carm.intrinsic,
+            shot.carm.camera_from_world,
+            *size,
+            tissue=Tissue.of(body.projector),
+            device=body.projector.device,
+            threads=body.projector.threads,
+        )
+        if shot.placed
+        else None
+        for shot in shots
+    ]
+    return list(zip(projections, tools, strict=True))
+
+
+# --- developing -------------------------------------------------------------------------------------------------------
+
+
+def develop(
+    out: Path, body: Body, shot: Shot, projection: Projection, tools: ToolProjection | None, settings: Settings
+) -> View:
+    """Expose, encode and write one view."""
+    from PIL import Image
+
+    carm, physics = shot.carm, settings.physics
+    width, height = shot.size_px
+    rng = shot.rng(EXPOSURE)
+    exposure = draw_exposure(rng, shot.name, width, height)
+    if isinstance(carm, Camera):
+        exposure = replace(exposure, kvp=carm.kvp or exposure.kvp, mas=carm.mas or exposure.mas)
+    look = display.draw_look(rng, physics.style)
+    geometry = field.Geometry(
+        carm.pixel_spacing_mm,
+        carm.source_to_detector_mm,
+        carm.source_to_isocenter_mm,
+        (float(carm.intrinsic[0, 2]), float(carm.intrinsic[1, 2])),
+    )
+    mass, materials = _masses(projection, tools)
+    intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=physics.without)
+    inside = None
+    if exposure.collimation and "collimation" not in physics.without:
+        inside = field.exposed(exposure, geometry, intensity.shape)
+    shown = display.display_image(intensity, look, inside, physics.polarity)
+    files = _files(body.case.name, shot.index, settings.extras)
+    with atomic_path(out / files["image"]) as temporary:
+        Image.fromarray(shown).save(temporary, format="PNG", compress_level=PNG_LEVEL)
+    if "raw" in files:
+        with atomic_path(out / files["raw"]) as temporary:
+            Image.fromarray(intensity).save(temporary, format="TIFF", compression="tiff_deflate")
+    masks = structure_masks(projection, body.outputs, inside)
+    if projection.path_mm is not None:
+        tissue_paths = projection.path_mm[: len(body.tissues)]
+        mm_per_px = carm.pixel_spacing_mm * carm.source_to_isocenter_mm / carm.source_to_detector_mm
+        drawn = outlines(tissue_paths, body.tissues, carm.intrinsic, carm.camera_from_world, mm_per_px)
+        masks += outline_masks(drawn, body.outputs, inside)
+        if settings.extras.integrals:
+            full = _for_header(mass, materials, settings.extras.integrals)
+            write_integrals(out / files["integrals"], full, tissue_paths, body.tissues, settings.extras.integrals)
+        if settings.extras.travel:
+            names = body.projector.paths[len(body.tissues) :]
+            write_travel(out / files["travel"], projection.path_mm[len(body.tissues) :], names)
+    if tools is not None:
+        masks += tool_masks(shot.placed, tools.masks, inside)
+    return View(
+        case=body.case.name,
+        index=shot.index,
+        width=width,
+        height=height,
+        view=shot.name,
+        seed=list(shot.seed),
+        positioner_primary_angle_deg=carm.positioner_primary_angle_deg,
+        positioner_secondary_angle_deg=carm.positioner_secondary_angle_deg,
+        image_rotation_deg=carm.image_rotation_deg,
+        source_to_detector_mm=carm.source_to_detector_mm,
+        source_to_isocenter_mm=carm.source_to_isocenter_mm,
+        pixel_spacing_mm=carm.pixel_spacing_mm,
+        nearest_mm=carm.nearest_mm,
+        farthest_mm=carm.farthest_mm if np.isfinite(carm.farthest_mm) else None,
+        intrinsic=cast(list[list[float]], carm.intrinsic.tolist()),
+        camera_from_world=cast(list[list[float]], carm.camera_from_world.tolist()),
+        kvp=exposure.kvp,
+        mas=exposure.mas,
+        filtration_mm_al=exposure.filtration_mm_al,
+        filtration_mm_cu=exposure.filtration_mm_cu,
+        grid_ratio=exposure.grid_ratio,
+        focal_spot_mm=exposure.focal_spot_mm,
+        anode_side=exposure.anode_side,
+        flat_fielded=exposure.flat_fielded,
+        collimation=exposure.collimation and Collimation(**asdict(exposure.collimation)),
+        look=Look(**asdict(look)),
+        tools=[record(tool) for tool in shot.placed],
+        structures=masks,
+        **files,
+    )
+
+
+def _masses(projection: Projection, tools: ToolProjection | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Mass per area of tissue and tools, (M, H, W), and the materials: metal displaces the tissue it sits in."""
+    mass = projection.mass_g_cm2
+    if tools is None:
+        return mass, MATERIALS
+    if tools.displaced_g_cm2 is not None:
+        mass = np.maximum(mass - tools.displaced_g_cm2, 0)
+    return np.concatenate([mass, tools.mass_g_cm2]), (*MATERIALS, *tools.materials)
+
+
+def _for_header(mass: np.ndarray, materials: tuple[str, ...], header: IntegralsHeader) -> np.ndarray:
+    """The mass maps in the order of the header's materials, those not in the view 0."""
+    if list(materials) == header.materials:
+        return mass
+    full = np.zeros((len(header.materials), *mass.shape[1:]), np.float32)
+    for plane, material in zip(mass, materials, strict=True):
+        full[header.materials.index(material)] = plane
+    return full
+
+
+def _files(case: str, index: int, extras: Extras) -> dict[str, str]:
+    """The files of a view by their field in its record."""
+    wanted = {
+        "image": ("images", "png", True),
+        "raw": ("raw", "tif", extras.raw),
+        "integrals": ("integrals", "npz", extras.integrals is not None),
+        "travel": ("travel", "npz", extras.travel),
+    }
+    return {
+        name: f"{folder}/{case}/{index:05d}.{suffix}" for name, (folder, suffix, stored) in wanted.items() if stored
+    }

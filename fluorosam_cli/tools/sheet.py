@@ -1,0 +1,141 @@
+"""A contact sheet of tools: each as its own small radiograph, bright where it stops more, with its name below."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fluorosam_cli.artefacts import Track, silent
+from fluorosam_cli.tools.catalogue import Tool, families, parts
+
+if TYPE_CHECKING:
+    from fluorosam_cli.tools.catalogue import Mesh
+
+CELL, CAPTION, HEADING = 148, 26, 30  # pixels
+FINER = 2  # drawn that much finer, then averaged
+TONE = 0.6  # exponent of the greys: thin plastic beside metal
+
+Attenuation = Callable[[str], float]  # of a material, per mm
+
+
+def sheet(
+    tools: Sequence[Tool], attenuation_per_mm: Attenuation, columns: int = 16, track: Track = silent
+) -> Image.Image:
+    """All tools, family by family, in one grey picture."""
+    rows = [list(group) for _, group in groupby(tools, key=lambda tool: tool.family)]
+    height = sum(HEADING + -(-len(row) // columns) * (CELL + CAPTION) for row in rows)
+    picture = Image.new("L", (columns * CELL, height), 12)
+    draw = ImageDraw.Draw(picture)
+    thumbnails = iter(track(_drawn(tools, attenuation_per_mm), "contact sheet", len(tools), "tool"))
+    top = 0
+    for row in rows:
+        words = families().get(row[0].family, row[0].family)
+        draw.text((8, top + 6), f"{words} ({len(row)})", fill=255, font=ImageFont.load_default(17))
+        top += HEADING
+        for index, tool in enumerate(row):
+            x, y = index % columns * CELL, top + index // columns * (CELL + CAPTION)
+            picture.paste(next(thumbnails), (x, y))
+            draw.text((x + CELL // 2, y + CELL), _wrapped(tool.display_name), fill=190, anchor="ma", align="center",
+                      font=ImageFont.load_default(9), spacing=1)  # fmt: skip
+        top += -(-len(row) // columns) * (CELL + CAPTION)
+    return picture
+
+
+def _drawn(tools: Iterable[Tool], attenuation_per_mm: Attenuation) -> Iterable[Image.Image]:
+    for tool in tools:
+        yield thumbnail(tool, attenuation_per_mm)
+
+
+def thumbnail(tool: Tool, attenuation_per_mm: Attenuation, size: int = CELL) -> Image.Image:
+    """One tool filling a square: flexible ones in a bend, long ones across the diagonal."""
+    solids = parts(tool, _bend(tool)) if tool.flexible else parts(tool)
+    view = _view(tool, np.concatenate([mesh.vertices_mm for _, mesh in solids]))
+    fine = size * FINER
+    depth = np.zeros((fine, fine))
+    points = [mesh.vertices_mm @ view.T for _, mesh in solids]
+    low, high = (f(np.concatenate(points), axis=0) for f in (np.min, np.max))
+    scale = 0.9 * fine / max(*(high - low)[:2], 1e-6)
+    shift = np.array([fine / 2, fine / 2, 0]) - scale * np.r_[(low + high)[:2] / 2, 0]
+    for (material, mesh), seen in zip(solids, points, strict=True):
+        path = path_lengths(seen * scale + shift, mesh.triangles, (fine, fine)) / scale
+        depth += attenuation_per_mm(material) * np.maximum(path, 0)
+    bright = (1 - np.exp(-depth)) ** TONE
+    bright = bright.reshape(size, FINER, size, FINER).mean((1, 3))
+    return Image.fromarray((20 + 235 * bright).astype(np.uint8))
+
+
+def path_lengths(points: np.ndarray, triangles: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Lengths inside a closed mesh along the third axis, at the pixels of a grid (row, column).
+
+    `points` (V, 3) are in pixels: column, row, depth. The signed sum of the depths at which a ray crosses the surface.
+    """
+    corners = points[triangles]
+    # Pixel centres are moved by an odd fraction, so that no ray runs exactly through an edge and counts it twice.
+    offset = np.array([0.5013, 0.5029])
+    low = np.clip(np.ceil(corners[..., :2].min(1) - offset), 0, (shape[1], shape[0])).astype(np.int64)
+    high = np.clip(np.floor(corners[..., :2].max(1) - offset) + 1, 0, (shape[1], shape[0])).astype(np.int64)
+    size = np.maximum(high - low, 0)
+    count = size.prod(1)
+    owner = np.repeat(np.arange(len(triangles)), count)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    width = size[owner, 0]
+    column, row = low[owner, 0] + within % width, low[owner, 1] + within // width
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    safe = np.where(area == 0, 1, area)
+    p = np.stack([column, row], 1) + offset - a[owner, :2]
+    u = (p[:, 0] * (c - a)[owner, 1] - p[:, 1] * (c - a)[owner, 0]) / safe[owner]
+    v = (p[:, 1] * (b - a)[owner, 0] - p[:, 0] * (b - a)[owner, 1]) / safe[owner]
+    hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (area[owner] != 0)
+    depth = a[owner, 2] + u * (b - a)[owner, 2] + v * (c - a)[owner, 2]
+    signed = (np.sign(area)[owner] * depth)[hit]
+    return np.bincount((row * shape[1] + column)[hit], signed, shape[0] * shape[1]).reshape(shape)
+
+
+def _view(tool: Tool, vertices: np.ndarray) -> np.ndarray:
+    """Rows are the picture's column and row directions and the depth, in the tool's frame."""
+    extent = np.ptp(vertices, axis=0)
+    if tool.placement == "clutter" or (tool.placement in ("skin", "chest_wall") and extent[2] < max(extent[:2])):
+        return np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])
+    front = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    if tool.placement in ("disc_space", "heart"):
+        front = front @ _turn(0, 35) @ _turn(2, 25)
+    if tool.file is not None:
+        order = np.argsort(extent)
+        front = np.eye(3)[[order[1], order[2], order[0]]]
+        front[2] *= np.linalg.det(front)
+    across, down = np.ptp(vertices @ front.T, axis=0)[:2]
+    return _turn(2, -40) @ front if max(down, across) > 3 * min(down, across) else front
+
+
+def _turn(axis: int, degrees: float) -> np.ndarray:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = np.eye(3)
+    i, j = [k for k in range(3) if k != axis]
+    matrix[i, i], matrix[i, j], matrix[j, i], matrix[j, j] = cos, -sin, sin, cos
+    return matrix
+
+
+def _bend(tool: Tool) -> np.ndarray:
+    """A swung curve in the x-z plane for a flexible tool to lie along, not so long that its tip is lost."""
+    length = min(tool.parameters["length_mm"], 40 + 70 * np.log1p(tool.parameters["length_mm"] / 100))
+    s = np.linspace(0, 1, 80)
+    heading = np.radians(200 * np.sin(2.2 * s + 0.3) - 60)
+    step = np.stack([np.sin(heading), np.zeros_like(s), np.cos(heading)], 1) * length / len(s)
+    return np.cumsum(step, axis=0)
+
+
+def _wrapped(words: str, width: int = 27) -> str:
+    lines = [""]
+    for word in words.split():
+        if len(lines[-1]) + len(word) + 1 > width and len(lines) < 2:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def linear_attenuation(density_g_cm3: Mapping[str, float], mass_attenuation_cm2_g: Mapping[str, float]) -> Attenuation:
+    """Per mm, from tables by material."""
+    return lambda material: density_g_cm3[material] * mass_attenuation_cm2_g[material] / 10

@@ -13,10 +13,10 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -190,6 +190,7 @@ class Output:
     Use as a context manager. `done`, `skipped` and `failed` are counted by the stage. Two runs are the same, and the
     second may resume the first, when `config` and `inputs_sha256` are equal. Runs that write one `part` each, say
     `3-of-16`, share a folder, also at the same time: each has its own `run-3-of-16.json` and touches nothing else.
+    `private` words of the command line are not recorded, only how many there were.
     """
 
     def __init__(
@@ -205,6 +206,7 @@ class Output:
         overwrite: bool = False,
         resume: bool = False,
         part: str | None = None,
+        private: Collection[str] = (),
     ) -> None:
         if overwrite and resume:
             raise UsageError("--overwrite and --resume exclude each other", "give one of them")
@@ -219,7 +221,7 @@ class Output:
         self._run = Run(
             stage=stage,
             status="running",
-            argv=[_without_roots(word) for word in sys.argv[1:]],
+            argv=_command_line(sys.argv[1:], private),
             versions=_versions(),
             commit=_commit(),
             device=device,
@@ -311,7 +313,7 @@ class Output:
             self._write_run(status)
             nothing = status == "failed" or (self.failed and not self.done and not self.skipped)
             alone = [entry.name for entry in self.path.iterdir()] == [self.run_file]
-            if status != "interrupted" and nothing and (alone or self.part):
+            if status != "interrupted" and nothing and (alone or (self.part and not self.done + self.skipped)):
                 (self.path / self.run_file).unlink()  # nothing was made, so nothing stands in the way of another try
                 if alone:
                     self.path.rmdir()
@@ -327,6 +329,21 @@ def _plain(value: object) -> object:
     if isinstance(value, (Path, str)):
         return _without_roots(str(value))
     return value if isinstance(value, (int, float, bool, type(None), dict)) else str(value)
+
+
+def _command_line(words: list[str], private: Collection[str]) -> list[str]:
+    hidden = {str(Path(word)) for word in private}
+    found: list[str] = []
+    for is_hidden, group in groupby(words, key=lambda word: str(Path(word)) in hidden):
+        group = list(group)
+        if is_hidden:
+            found.append(f"({len(group)} not recorded)")
+            continue
+        for word in group:
+            option, equals, value = word.partition("=")
+            is_hidden = bool(equals) and str(Path(value)) in hidden
+            found.append(f"{option}=(1 not recorded)" if is_hidden else _without_roots(word))
+    return found
 
 
 def _without_roots(text: str) -> str:

@@ -72,6 +72,34 @@ def test_an_interrupted_write_leaves_nothing_and_the_old_file_stays(tmp_path, er
     assert target.read_text() == "old"
 
 
+def recorded(path: Path) -> Run:
+    return read_header(path / RUN_FILE, Run)
+
+
+def test_private_words_are_counted_and_not_recorded(tmp_path, monkeypatch):
+    words = ["segment-ct", "pat/JANE DOE", "./pat/JOHN", "/scans/JOHN", "--labels=pat/JOHN", "-o", "ct"]
+    monkeypatch.setattr(sys, "argv", ["fluoro", *words])
+    with output(tmp_path / "a", private=["pat/JANE DOE", "pat/JOHN", "/scans/JOHN"]):
+        (tmp_path / "a" / "0.txt").write_text("whole")
+    assert recorded(tmp_path / "a").argv == ["segment-ct", "(3 not recorded)", "--labels=(1 not recorded)", "-o", "ct"]
+
+
+def test_a_part_that_stopped_in_the_middle_can_be_resumed(tmp_path):
+    def write(done: int, error: Exception | None, **options) -> None:
+        with output(tmp_path, part="1-of-2", **options) as out:
+            (tmp_path / "0.txt").write_text("whole")
+            out.done = done
+            if error:
+                raise error
+
+    for done, kept in ((0, False), (1, True)):
+        with pytest.raises(OSError, match="full"):
+            write(done, OSError("full"), resume=bool(done))
+        assert (tmp_path / "run-1-of-2.json").is_file() == kept
+        (tmp_path / "run-2-of-2.json").write_text("{}")
+    write(2, None, resume=True)
+
+
 # --- records ----------------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ COMMANDS = ["segment-ct", "render", "describe", "pack", "train", "eval", "predic
 def scan(tmp_path) -> Path:
     """A scan with its labels beside it in `labels/`, in the working directory."""
     rng = np.random.default_rng(0)
-    hu = rng.integers(-1000, 1000, (6, 5, 4)).astype(np.int16)
+    hu = rng.integers(-1000, 1000, (6, 5, 12)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(hu, np.eye(4)), tmp_path / "a.nii.gz")
     (tmp_path / "labels").mkdir()
     nibabel.save(nibabel.Nifti1Image((hu > 0).astype(np.uint8), np.eye(4)), tmp_path / "labels" / "a.nii.gz")
@@ -262,7 +262,7 @@ def test_json_is_one_object_on_stdout(fluoro, scan):
     assert out.count("\n") == 1
 
 
-@pytest.mark.parametrize("topic", ["", "structures", "formats", "devices", "weights"])
+@pytest.mark.parametrize("topic", ["", "structures", "tools", "formats", "devices", "weights"])
 def test_info_says_it_in_words_and_as_json(fluoro, topic):
     code, out, err = fluoro("info", *topic.split())
     assert (code, err) == (0, "")
@@ -270,7 +270,7 @@ def test_info_says_it_in_words_and_as_json(fluoro, topic):
     code, out, _ = fluoro("info", *topic.split(), "--json")
     assert code == 0
     data = json.loads(out)
-    assert topic in data if topic else set(data) == {"version", "structures", "formats", "devices", "weights"}
+    assert topic in data if topic else set(data) == {"version", "structures", "tools", "formats", "devices", "weights"}
 
 
 def test_info_structures_has_every_structure(fluoro):
@@ -287,9 +287,9 @@ def test_info_weights_finds_weights_where_totalsegmentator_looks(fluoro, tmp_pat
     def found() -> dict[str, bool]:
         return {row["weights"]: row["found"] for row in json.loads(fluoro("info", "weights", "--json")[1])["weights"]}
 
-    assert not found()["TotalSegmentator fastest"]
+    assert not found()["TotalSegmentator total --fastest"]
     fold = tmp_path / "nnunet/results/Dataset298_TotalSegmentator_total_6mm_1559subj/trainer__plans__3d_fullres/fold_0"
     fold.mkdir(parents=True)
     (fold / "checkpoint_final.pth").touch()
-    assert found()["TotalSegmentator fastest"]
-    assert not found()["TotalSegmentator fast"]
+    assert found()["TotalSegmentator total --fastest"]
+    assert not found()["TotalSegmentator total --fast"]

@@ -1,33 +1,31 @@
 """The words for every structure, group and outline: which phrases name it, and which name a phrase means.
 
-`lexicon.toml` holds base words and the grammar of sides and numbers; this module expands them. Each phrase belongs to
-the train or the test split. Phrases that differ only in case, word order or small words ("left femur", "femur on the
-left") always share a split, so that a test phrase is never a train phrase rearranged.
+The tables of `wording` hold base words and the grammar of sides and numbers; this module expands them. Each phrase
+belongs to the train or the test split. Phrases with the same `content_bag` ("left femur", "L femur", "femur on the
+left") always share a split, so that a test phrase is never a train phrase rewritten.
 """
 
-import difflib
 import hashlib
-import re
-import tomllib
-import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib.resources import files
-from typing import Any, Literal
+from functools import cache
+from typing import Literal
 
-from fluorosam_cli.anatomy.structures import Structure, display_name, names, outlines, structures
+from fluorosam_cli.anatomy.matching import Index, index_of, ranked
+from fluorosam_cli.anatomy.structures import Structure, display_name, groups, names, outlines, structures
+from fluorosam_cli.anatomy.wording import content_bag, normalised, table
 from fluorosam_cli.contracts import PhraseKind
 
-HELD_OUT = 0.15  # share of each name's phrases that only evaluation sees
-MIN_PHRASES_TO_HOLD_OUT = 4
-KINDS: tuple[PhraseKind, ...] = ("official", "synonym", "lay", "latin", "abbreviation", "variant")
+HELD_OUT = 0.15  # share of each name's phrases that only evaluation sees, chosen among its content bags
+KINDS: tuple[PhraseKind, ...] = (
+    "official", "synonym", "lay", "latin", "abbreviation", "variant", "phrase", "relation",
+)  # fmt: skip
 WORD_ORDER_KINDS = {"official", "synonym", "lay"}
-ARTICLES = re.compile(r"\b(the|a|an|(the |a )?patient s|his|her|their)\b")
-SMALL_WORDS = {"of", "on", "in", "to", "side", "sided"}
 
 Draft = tuple[str, PhraseKind]
 Split = Literal["train", "test"]
+Bag = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,30 @@ class Phrase:
     text: str
     kind: PhraseKind
     split: Split
+    source: str | None = None  # where the word comes from, when that is not common knowledge
 
 
 @cache
 def lexicon() -> dict[str, tuple[Phrase, ...]]:
     """Name -> its phrases; the first is the display name. Covers every name of `structures.names()`, in that order."""
-    return {name: _with_splits(name, _distinct(_drafts(name))) for name in names()}
+    return {name: with_splits(name, _distinct(_drafts(name))) for name in names()}
+
+
+@cache
+def ambiguous() -> dict[str, tuple[str, ...]]:
+    """Phrases that belong to no name because they may mean several -> these names.
+
+    Those of `[ambiguous]` and the unsided phrases of sided names that have no group of both sides ("forearm").
+    """
+    found = {phrase: tuple(meant) for phrase, meant in table()["ambiguous"].items()}
+    owned = {content_bag(phrase.text) for phrases in lexicon().values() for phrase in phrases}
+    both = {frozenset(members) for members in groups().values()}
+    for base, words in table()["sided"].items():
+        pair = tuple(name for name in (f"{base}_left", f"{base}_right") if name in lexicon())
+        if len(pair) == 2 and frozenset(pair) not in both and base not in lexicon():
+            unsided = [text for kind in KINDS for text in words.get(kind, ()) if "{" not in text]
+            found |= {text: pair for text in unsided if content_bag(text) not in owned}
+    return found
 
 
 def resolve(text: str) -> str | None:
@@ -50,43 +66,21 @@ def resolve(text: str) -> str | None:
 
 def nearest(text: str, n: int = 3) -> list[str]:
     """The `n` names whose phrases look most like `text`, best first."""
-    index = _index()
-    found: dict[str, None] = {}
-    for phrase in difflib.get_close_matches(normalised(text), index, n=8 * n, cutoff=0.4):
-        found.setdefault(index[phrase])
-    return list(found)[:n]
+    return [match.name for match in ranked(_matching(), text, n)]
 
 
-@lru_cache(maxsize=1 << 14)
-def normalised(text: str) -> str:
-    """Lower case, no accents, punctuation or articles, single spaces: what `resolve` compares."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return " ".join(ARTICLES.sub(" ", re.sub(r"[^a-z0-9]+", " ", plain)).split())
-
-
-def word_bag(text: str) -> tuple[str, ...]:
-    """The words of a phrase without order and small words: equal for phrases that are rearrangements of each other."""
-    return tuple(sorted(word for word in normalised(text).split() if word not in SMALL_WORDS))
-
-
-def split_of(name: str, text: str) -> Split:
+def split_of(name: str, phrases: Iterable[Phrase], text: str) -> Split:
     """The split of a phrase from elsewhere: "test" when it says a held-out phrase with more words, else by its hash."""
-    bag = set(word_bag(text))
-    lexicon_bags: dict[tuple[str, ...], Split] = {word_bag(phrase.text): phrase.split for phrase in lexicon()[name]}
-    if word_bag(text) in lexicon_bags:
-        return lexicon_bags[word_bag(text)]
-    if any(split == "test" and bag.issuperset(held_out) for held_out, split in lexicon_bags.items()):
+    bag = content_bag(text)
+    bags: dict[Bag, Split] = {content_bag(phrase.text): phrase.split for phrase in phrases}
+    if bag in bags:
+        return bags[bag]
+    if any(split == "test" and set(bag).issuperset(held_out) for held_out, split in bags.items()):
         return "test"
-    return "test" if _rank(name, word_bag(text))[0] < HELD_OUT * 256 else "train"
+    return "test" if _rank(name, bag)[0] < HELD_OUT * 256 else "train"
 
 
 # --- from the table to phrases ----------------------------------------------------------------------------------------
-
-
-@cache
-def table() -> dict[str, Any]:
-    """`lexicon.toml` as it stands."""
-    return tomllib.loads((files("fluorosam_cli.anatomy") / "lexicon.toml").read_text(encoding="utf-8"))
 
 
 @cache
@@ -95,14 +89,20 @@ def _index() -> dict[str, str]:
 
 
 @cache
+def _matching() -> Index:
+    pairs = [(name, phrase.text) for name, phrases in lexicon().items() for phrase in phrases]
+    return index_of(pairs + [(name, phrase) for phrase, meant in ambiguous().items() for name in meant])
+
+
+@cache
 def _levels() -> dict[str, Structure]:
     return {structure.name: structure for structure in structures() if structure.level}
 
 
 @cache
-def _outline_words() -> set[tuple[str, ...]]:
+def _outline_words() -> set[Bag]:
     """The outlines' plain words, which no other name may take: "lung left" is no phrase of the group `lung_left`."""
-    return {word_bag(display_name(name)) for name in outlines()}
+    return {content_bag(display_name(name)) for name in outlines()}
 
 
 def _drafts(name: str) -> Iterator[Draft]:
@@ -118,7 +118,7 @@ def _drafts(name: str) -> Iterator[Draft]:
         yield from _sided(table()["sided"][base], side)
         if primary.startswith(side + " "):
             yield from _reordered(primary.removeprefix(side + " "), side)
-    if name in outlines() or word_bag(name.replace("_", " ")) not in _outline_words():
+    if name in outlines() or content_bag(name.replace("_", " ")) not in _outline_words():
         yield name.replace("_", " "), "variant"
 
 
@@ -168,40 +168,48 @@ def _numbered(structure: Structure) -> Iterator[Draft]:
 
 
 def _distinct(drafts: Iterator[Draft]) -> list[Draft]:
-    """Each phrase once, followed by its other spelling when there is one."""
+    """Each phrase once, followed by its other spellings."""
     found: dict[str, Draft] = {}
     for text, kind in drafts:
         found.setdefault(normalised(text), (text, kind))
         for one, other in table()["spelling"].items():
-            spelt = text.replace(one, other) if one in text else text.replace(other, one)
-            found.setdefault(normalised(spelt), (spelt, "variant"))
+            if one in text:
+                spelt = text.replace(one, other)
+                found.setdefault(normalised(spelt), (spelt, "variant"))
     return list(found.values())
+
+
+def source_of(text: str, kind: PhraseKind) -> str | None:
+    """Where a word comes from: its own entry of `[sources.words]`, else that of its kind."""
+    sources = table()["sources"]
+    own = [source for word, source in sources["words"].items() if word in text]
+    return own[-1] if own else sources.get(kind)
 
 
 # --- the held-out phrases ---------------------------------------------------------------------------------------------
 
 
-def _with_splits(name: str, drafts: list[Draft]) -> tuple[Phrase, ...]:
-    test = _held_out(name, [text for text, _ in drafts])
-    return tuple(Phrase(text, kind, "test" if word_bag(text) in test else "train") for text, kind in drafts)
+def with_splits(name: str, drafts: list[Draft]) -> tuple[Phrase, ...]:
+    """The phrases of a name with their splits: all variants of a base phrase are on the same side."""
+    test = _held_out(name, [content_bag(text) for text, _ in drafts])
+    return tuple(
+        Phrase(text, kind, "test" if content_bag(text) in test else "train", source_of(text, kind))
+        for text, kind in drafts
+    )
 
 
-def _held_out(name: str, texts: list[str]) -> set[tuple[str, ...]]:
-    """The word bags of about `HELD_OUT` of the phrases, chosen by a hash; never that of the first, the display name."""
-    if len(texts) < MIN_PHRASES_TO_HOLD_OUT:
-        return set()
-    sizes: dict[tuple[str, ...], int] = {}
-    for text in texts:
-        sizes[word_bag(text)] = sizes.get(word_bag(text), 0) + 1
-    del sizes[word_bag(texts[0])]
+def _held_out(name: str, bags: list[Bag]) -> set[Bag]:
+    """The bags of about `HELD_OUT` of the phrases, at least one, by a hash; never the first, the display name's."""
+    sizes = Counter(bags)
+    del sizes[bags[0]]
     order = sorted(sizes, key=lambda bag: _rank(name, bag))
-    wanted = max(1, round(HELD_OUT * len(texts)))
-    chosen: set[tuple[str, ...]] = set()
+    wanted, taken, chosen = round(HELD_OUT * len(bags)), 0, set()
     for bag in order:
-        if sum(sizes[taken] for taken in chosen) + sizes[bag] <= wanted:
+        if taken + sizes[bag] <= wanted:
             chosen.add(bag)
+            taken += sizes[bag]
     return chosen or {min(order, key=lambda bag: sizes[bag])}
 
 
-def _rank(name: str, bag: tuple[str, ...]) -> bytes:
+def _rank(name: str, bag: Bag) -> bytes:
     return hashlib.sha256(" ".join((name, "/", *bag)).encode()).digest()

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from fluorosam_cli.anatomy.lexicon import normalised, table
+from fluorosam_cli.anatomy.wording import normalised, table
 
 SIDES = ("left", "right")
 NUMBERS = 12

@@ -1,7 +1,8 @@
 """The one table of anatomical structures: names, label ids, sides, groups, codes. Every stage reads names from here.
 
 Ids 1-117 are TotalSegmentator v2 `total`; 118-148 add sided limbs and parts; 149-159 are the limb bones where the side
-is not known, and at the same time the names of the left-and-right groups. Sides are the patient's.
+is not known, 160 and 161 lungs whose lobes are not; their names are at the same time those of the groups of their
+parts. Sides are the patient's.
 
 Structures and groups are projected whole. Outlines (outlines.csv) are what a radiologist draws instead; they have no
 labels of their own. The plain words belong to them: "left lung" is `lung_above_diaphragm_left`, as on a radiograph,

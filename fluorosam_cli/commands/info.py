@@ -38,14 +38,24 @@ def register(app: typer.Typer) -> None:
 
 
 def info(
-    topic: Annotated[str, typer.Argument(help="structures, formats, devices or weights.", show_default=False)] = "",
+    topic: Annotated[
+        str, typer.Argument(help="structures, tools, formats, devices or weights.", show_default=False)
+    ] = "",
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="With tools: draw a contact sheet of them all.", metavar="OUT.png")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Debug messages and tracebacks.")] = False,
 ) -> None:
     """Say what this installation knows and has found."""
     if topic and topic not in TOPICS:
         raise UsageError(f"{topic}: not a topic", f"fluoro info {'|'.join(TOPICS)}")
-    if as_json:
+    if sheet is not None:
+        if topic != "tools":
+            raise UsageError("--sheet: only tools have a contact sheet", "fluoro info tools --sheet OUT.png")
+        _draw_sheet(sheet)
+        sys.stdout.write((json.dumps({"version": __version__, "sheet": str(sheet)}) if as_json else str(sheet)) + "\n")
+    elif as_json:
         chosen = {topic: TOPICS[topic]()} if topic else {name: rows() for name, rows in TOPICS.items()}
         sys.stdout.write(json.dumps({"version": __version__, **chosen}) + "\n")
     else:
@@ -64,6 +74,23 @@ def structure_rows() -> list[Row]:
             "groups": list(structure.groups),
         }
         for structure in structures()
+    ]
+
+
+def tool_rows() -> list[Row]:
+    from fluorosam_cli.tools.catalogue import catalogue
+
+    return [
+        {
+            "name": tool.name,
+            "words": tool.display_name,
+            "family": tool.family,
+            "material": tool.material,
+            "size": tool.size,
+            "placement": tool.placement,
+            "source": tool.source,
+        }
+        for tool in catalogue()
     ]
 
 
@@ -104,12 +131,47 @@ def weight_rows() -> list[Row]:
         },
     ]
     return rows + [
-        {"weights": f"TotalSegmentator {task}", "found": not missing_weights([Run(task)]), "where": str(weights_folder())}
+        {
+            "weights": f"TotalSegmentator {task}",
+            "found": not missing_weights([Run(task)]),
+            "where": str(weights_folder()),
+        }
         for task in TASKS
     ]
 
 
-TOPICS = {"structures": structure_rows, "formats": format_rows, "devices": device_rows, "weights": weight_rows}
+TOPICS = {
+    "structures": structure_rows,
+    "tools": tool_rows,
+    "formats": format_rows,
+    "devices": device_rows,
+    "weights": weight_rows,
+}
+
+
+def _draw_sheet(out: Path) -> None:
+    from functools import cache
+
+    from fluorosam_cli.artefacts import atomic_path
+    from fluorosam_cli.commands.progress import track
+    from fluorosam_cli.errors import FluoroError
+    from fluorosam_cli.render.physics import density_g_cm3, mass_attenuation_cm2_g
+    from fluorosam_cli.tools.catalogue import catalogue
+    from fluorosam_cli.tools.sheet import sheet
+
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{out}: the contact sheet is a PNG", "fluoro info tools --sheet OUT.png")
+
+    @cache
+    def attenuation_per_mm(material: str) -> float:
+        return float(mass_attenuation_cm2_g(material, 60.0)) * density_g_cm3(material) / 10
+
+    picture = sheet(catalogue(), attenuation_per_mm, track=track)
+    try:
+        with atomic_path(out) as temporary:
+            picture.save(temporary)
+    except OSError as error:
+        raise FluoroError(f"{out}: cannot be written ({error.strerror})", "choose another place") from error
 
 
 def _summary() -> str:
@@ -117,6 +179,7 @@ def _summary() -> str:
     lines = {
         "fluoro": __version__,
         "structures": f"{len(structure_rows())} names with label ids",
+        "tools": f"{len(tool_rows())} in {len({row['family'] for row in tool_rows()})} families",
         "formats": ", ".join(str(row["format"]) for row in format_rows()),
         "devices": "; ".join(f"{row['device']}: {row['name']}" for row in device_rows()),
         "weights": ", ".join(found) or "none found",

@@ -87,13 +87,15 @@ def segment_ct(
     from fluorosam_cli.ct.batch import Recipe, is_done, label_scan, make_cases, save, shard_of
     from fluorosam_cli.ct.label_names import read_labels_map
     from fluorosam_cli.ct.scans import find_scans
-    from fluorosam_cli.ct.segment import check_ready, plan_runs, worker_devices
+    from fluorosam_cli.ct.segment import check_ready, plan_runs, unknown_classes, worker_devices
 
     mode = _mode(labels, labels_map, task, only, fast, fastest, device)
     runs, left_out = ((), []) if labels is not None else plan_runs(mode, task or (), only or ())
     found, skipped = find_scans(scans, series, labels, stage.track)
     for entry in skipped:
-        log.info("skipped: %s: %s", entry.subject, entry.reason)
+        if not entry.damaged:
+            log.info("skipped: %s: %s", entry.subject, entry.reason)
+        log.debug("%s: %s", entry.subject, _places(entry.files))
     if labels is not None and labels.is_file() and len(found) > 1:
         raise UsageError(
             f"{labels}: one label file for {len(found)} scans", "give --labels a folder, one file per scan"
@@ -103,17 +105,22 @@ def segment_ct(
     part = None
     if shard is not None:
         found, part = shard_of(found, shard)
+    for scan in found:
+        log.debug("%s: %s", scan.name, _places(scan.files))
+    damaged = [entry for entry in skipped if entry.damaged] if part is None or part.startswith("1-") else []
+    failed = [f"{entry.subject}: {entry.reason}; --verbose says where" for entry in damaged]
     stage.resolved.pop("gpus")  # how many work on it changes nothing
     devices = worker_devices(gpus, "cpu" if labels is not None else device)
     inputs = [labels_map] if labels_map else []
-    output = stage.output(None, inputs=inputs, device=devices[0], part=part)
+    output = stage.output(None, inputs=inputs, device=devices[0], part=part, private=("scans", "labels"))
     if labels is None:
         check_ready(runs)
-        for remark in left_out:
+        for remark in [*left_out, *unknown_classes(runs)]:
             log.info("%s", remark)
     if stage.dry_run:
         size_mb = round(sum(scan.size_bytes for scan in found) / 1e6, 1)
-        return stage.plan(scans=len(found), not_scans=len(skipped), input_mb=size_mb, failed=_problems(found, recipe))
+        failed += _problems(found, recipe)
+        return stage.plan(scans=len(found), not_scans=len(skipped), input_mb=size_mb, failed=failed)
 
     todo = found
     if output.resuming:
@@ -122,6 +129,7 @@ def segment_ct(
     structures = 0
     with output as out:
         out.skipped = len(found) - len(todo)
+        out.failed += [entry.reason for entry in damaged]
         if only_one is not None:
             for note in only_one.notes:
                 log.info("%s", note)
@@ -131,8 +139,11 @@ def segment_ct(
         isolated = len(devices) > 1 or labels is None
         outcomes = make_cases(todo, recipe, devices, isolated)
         for outcome in stage.track(outcomes, "segment-ct", len(todo), "scans") if todo else ():
+            if outcome.stops:
+                raise FluoroError(outcome.notes[0], "mend that, and continue with --resume")
             if outcome.case is None:
-                out.failed += outcome.notes
+                failed += outcome.notes
+                out.failed.append(outcome.recorded)
                 continue
             for note in outcome.notes:
                 log.info("%s", note)
@@ -146,7 +157,7 @@ def segment_ct(
         "not_scans": len(skipped),
         "structures": structures,
         "suspicious": suspicious,
-        "failed": out.failed,
+        "failed": sorted(failed),
     }
 
 
@@ -172,6 +183,14 @@ def _mode(
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: not known", "use auto, cpu, cuda or cuda:N")
     return "fast" if fast else "fastest" if fastest else "total"
+
+
+def _places(files: tuple[Path, ...], limit: int = 5) -> str:
+    """Where files lie, for `--verbose` only: the one place that may name a person."""
+    if len(files) <= limit:
+        return ", ".join(map(str, files))
+    folders = dict.fromkeys(str(file.parent) for file in files)
+    return f"{len(files)} files in {', '.join(list(folders)[:limit])}{' and others' * (len(folders) > limit)}"
 
 
 def _problems(found: "list[Scan]", recipe: "Recipe") -> list[str]:

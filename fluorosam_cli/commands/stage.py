@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -81,11 +81,28 @@ class Stage:
         """What `--dry-run` prints."""
         return {"dry_run": True, **counts}
 
-    def output(self, header: str | None, *, inputs: Iterable[Path] = (), device: str = "cpu", part: str | None = None):
-        """The output folder of this run, as `artefacts.Output`; `part` names this run's share of it."""
+    def output(
+        self,
+        header: str | None,
+        *,
+        inputs: Iterable[Path] = (),
+        device: str = "cpu",
+        part: str | None = None,
+        private: Collection[str] = (),
+    ):
+        """The output folder of this run, as `artefacts.Output`.
+
+        `part` names this run's share of it. The values of `private` options, whose folders may name a person, are not
+        recorded, and may be others when the run is resumed.
+        """
         from fluorosam_cli.artefacts import Output
 
         config = {key: value for key, value in self.resolved.items() if key not in NOT_CONFIGURATION}
+        hidden: list[str] = []
+        for key in private:
+            value = config[key]
+            hidden += map(str, value if isinstance(value, (list, tuple)) else [value] if value is not None else [])
+            config[key] = None if value is None else "not recorded"
         return Output(
             self.folder,
             stage=self.name,
@@ -97,6 +114,7 @@ class Stage:
             overwrite=self.options["overwrite"],
             resume=self.options["resume"],
             part=part,
+            private=hidden,
         )
 
 

@@ -5,7 +5,10 @@ one scan per process: measured for 512 x 512 x 1000 voxels, 1.5 GB at most to im
 TotalSegmentator at 6 mm, which keeps copies of the scan in double precision; at 1.5 mm its networks' output is added.
 """
 
+import contextlib
+import errno
 import multiprocessing
+import os
 import re
 import signal
 import sys
@@ -27,6 +30,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 
 Item = TypeVar("Item")
 PATIENCE_S = 10.0  # for a process that has been told to end
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,14 @@ class Outcome(NamedTuple):
     scan: Scan
     case: Case | None  # None: it failed
     notes: list[str]  # remarks, or the one problem
+    stops: bool = False  # no other scan can do better
+
+    @property
+    def recorded(self) -> str:
+        """The problem as `run.json` has it: without paths, whose folders may name a person."""
+        problem = self.notes[0].removeprefix(f"{self.scan.subject}: ")
+        subject, _, what = problem.partition(": ")
+        return f"{self.scan.name}: {what if what and os.path.exists(subject) else problem}"
 
 
 def shard_of(items: Sequence[Item], shard: str) -> tuple[list[Item], str]:
@@ -92,8 +104,8 @@ def is_done(scan: Scan, recipe: Recipe) -> bool:
 def label_scan(scan: Scan, recipe: Recipe, device: str) -> Labelled:
     """Read a scan, label it and look at what came out. Writes nothing. Raises FluoroError."""
     from fluorosam_cli.ct.body import set_table_aside
-    from fluorosam_cli.ct.limbs import tell_sides
     from fluorosam_cli.ct.quality import assess
+    from fluorosam_cli.ct.sides import tell_sides
 
     source = labels_of(scan, recipe)
     ct = read_scan(scan)
@@ -101,7 +113,7 @@ def label_scan(scan: Scan, recipe: Recipe, device: str) -> Labelled:
         labels, notes = segment(ct, recipe.runs, device), []
     else:
         labels, notes = read_labels(source, ct, recipe.labels_map)
-    labels = tell_sides(labels)
+    labels = tell_sides(labels, ct)
     table_ml = 0.0 if recipe.keep_table else set_table_aside(ct, labels)
     found = describe_structures(labels)
     quality = assess(ct, labels, found, table_ml)
@@ -109,15 +121,8 @@ def label_scan(scan: Scan, recipe: Recipe, device: str) -> Labelled:
 
 
 def save(scan: Scan, recipe: Recipe, labelled: Labelled) -> Case:
-    return write_case(
-        recipe.out,
-        scan,
-        labelled.ct,
-        labelled.labels,
-        labelled.segmenter,
-        labelled.structures,
-        labelled.quality,
-    )
+    ct, labels, segmenter, structures, quality, _ = labelled
+    return write_case(recipe.out, scan, ct, labels, segmenter, structures, quality)
 
 
 def make_cases(scans: Sequence[Scan], recipe: Recipe, devices: Sequence[str], isolated: bool) -> Iterator[Outcome]:
@@ -141,8 +146,9 @@ def _make_case(scan: Scan, recipe: Recipe, device: str) -> Outcome:
         return Outcome(scan, None, [error.problem])
     except MemoryError:
         return Outcome(scan, None, [f"{scan.subject}: not enough memory"])
-    except OSError as error:  # a full disk stops every scan, a vanished file only this one
-        return Outcome(scan, None, [f"{scan.subject}: {(error.strerror or str(error)).lower()}"])
+    except OSError as error:
+        problem = f"{scan.subject}: {(error.strerror or str(error)).lower()}"
+        return Outcome(scan, None, [problem], stops=error.errno in CANNOT_WRITE)
     except Exception as error:  # one odd scan of thousands must not stop the rest
         return Outcome(scan, None, [f"{scan.subject}: unexpected {type(error).__name__}: {error}"])
 
@@ -172,8 +178,7 @@ def _serve(connection: Connection, recipe: Recipe, device: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # tidily, so that its own children end too
     try:
         while (scan := connection.recv()) is not None:
-            scan, case, notes = _make_case(scan, recipe, device)
-            connection.send((case, notes))
+            connection.send(_make_case(scan, recipe, device)[1:])
     except (EOFError, BrokenPipeError):
         return
 
@@ -190,19 +195,16 @@ def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> 
                 if worker.connection not in ready or worker.scan is None:
                     continue
                 try:
-                    case, notes = worker.connection.recv()
+                    outcome = Outcome(worker.scan, *worker.connection.recv())
                 except (EOFError, ConnectionResetError):
                     worker.process.join()
                     code = worker.process.exitcode
-                    case, notes = (
-                        None,
-                        [f"{worker.scan.subject}: its process died (exit code {code}); short of memory?"],
-                    )
+                    problem = f"{worker.scan.subject}: its process died (exit code {code}); short of memory?"
+                    outcome = Outcome(worker.scan, None, [problem])
                     fresh = _start(recipe, worker.device)
-                    fresh.scan = worker.scan
                     worker.connection.close()
                     worker.process, worker.connection = fresh.process, fresh.connection
-                yield Outcome(worker.scan, case, notes)
+                yield outcome
                 _give(worker, waiting)
     finally:
         for worker in workers:
@@ -216,4 +218,5 @@ def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> 
 
 def _give(worker: _Worker, waiting: Iterator[Scan]) -> None:
     worker.scan = next(waiting, None)
-    worker.connection.send(worker.scan)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has died, as reading from it will tell
+        worker.connection.send(worker.scan)

@@ -1,7 +1,7 @@
-"""DICOM files, the only module that knows pydicom: the CT slices that a file holds, and their stored values.
+"""DICOM files: reading them without trust, the CT slices that a file holds, and their stored values.
 
 Headers are read for geometry, grouping and `--series` only. No text of a header gets into a message, and pydicom's own
-warnings, which quote values, are silenced. Files are not trusted: sizes are compared before anything is inflated.
+warnings, which quote values, are silenced. Sizes are compared before anything is inflated.
 
 Compressed pixels are decoded by GDCM (JPEG, JPEG-LS, JPEG 2000) and pydicom (RLE); `pylibjpeg-libjpeg`, which pydicom
 would prefer where it is installed, is under the GPL.
@@ -60,6 +60,9 @@ class SeriesId(NamedTuple):
         return "DICOM without a series number" if self.number is None else f"DICOM series {self.number}"
 
 
+NO_SERIES = SeriesId("", None, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One plane of a CT: a file, or a frame of a file."""
@@ -86,29 +89,32 @@ class NoCT:
     source: Source
     series: SeriesId
     reason: str
+    damaged: bool = False  # it may have been one
 
 
 class Refused(Exception):
     """Why a header is not that of a CT slice."""
 
 
+class Unreadable(Refused):
+    """Why a CT slice cannot be read."""
+
+
 # --- headers ----------------------------------------------------------------------------------------------------------
 
 
-def is_dicom(source: Source) -> bool:
-    """Whether the file has DICOM's mark, whatever its name."""
-    with source.open() as file:
-        return file.read(132)[128:] == b"DICM"
-
-
 def read_slices(source: Source) -> list[Slice] | NoCT | None:
-    """The CT slices in a file, or why it has none; None for a DICOMDIR, which only lists other files."""
-    series = SeriesId("", None, "")
+    """The CT slices in a file, or why it has none; None for a file without DICOM's mark, whatever its name."""
+    series, sop_class, what = NO_SERIES, "", "cannot be read"
     try:
         with silenced(), source.open() as file:
-            header = _read(file, source.size, keywords=HEADER_KEYWORDS)
-            if header.file_meta.get("MediaStorageSOPClassUID", "") == DICOMDIR_CLASS:
+            if file.read(132)[128:] != b"DICM":
                 return None
+            what = "damaged DICOM"
+            sop_class = str(_meta(file).get("MediaStorageSOPClassUID", ""))
+            if sop_class == DICOMDIR_CLASS:  # only lists other files
+                return []
+            header = read_data_set(file, source.size, keywords=HEADER_KEYWORDS)
             number = header.get("SeriesNumber")
             series = SeriesId(
                 str(header.get("SeriesInstanceUID", "")),
@@ -117,9 +123,9 @@ def read_slices(source: Source) -> list[Slice] | NoCT | None:
             )
             return _slices_of(header, source, series)
     except Refused as refused:
-        return NoCT(source, series, str(refused))
+        return NoCT(source, series, str(refused), damaged=isinstance(refused, Unreadable))
     except Exception as error:  # pydicom raises whatever a damaged file makes it trip over
-        return NoCT(source, series, f"damaged DICOM ({type(error).__name__})")
+        return NoCT(source, series, f"{what} ({type(error).__name__})", damaged=sop_class in ("", *CT_CLASSES))
 
 
 def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slice]:
@@ -128,11 +134,14 @@ def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slic
         raise Refused(f"{_uid_name(sop_class)}, CT Image Storage is needed")
     if "LOCALIZER" in _words(header.get("ImageType")):
         raise Refused("localiser")
+    syntax = str(header.file_meta.TransferSyntaxUID)
+    if syntax not in TRANSFER_SYNTAXES:
+        raise Unreadable(f"compressed as {_uid_name(syntax)}, which is not read")
     if int(header.get("SamplesPerPixel", 1)) != 1:
         raise Refused("colour, no CT")
     columns, rows, frames = int(header.Columns), int(header.Rows), int(header.get("NumberOfFrames", 1) or 1)
     if not (1 < columns <= MAX_SIDE and 1 < rows <= MAX_SIDE and 0 < frames <= MAX_FRAMES):
-        raise Refused(f"{columns}x{rows} pixels in {frames} frames are implausible")
+        raise Unreadable(f"{columns}x{rows} pixels in {frames} frames are implausible")
     shared, per_frame = _functional_groups(header, frames)
     slices = []
     for frame in range(frames):
@@ -157,7 +166,7 @@ def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slic
                 spacing=_vector(_first(groups, "PixelMeasuresSequence", "PixelSpacing"), 2, "pixel spacing"),
                 slope=_vector(1.0 if slope is None else slope, 1, "rescale slope")[0],
                 intercept=_vector(0.0 if intercept is None else intercept, 1, "rescale intercept")[0],
-                syntax=str(header.file_meta.TransferSyntaxUID),
+                syntax=syntax,
                 phases=_phases(header, groups),
             )
         )
@@ -188,7 +197,7 @@ def _functional_groups(header: "Dataset", frames: int) -> tuple["Dataset | None"
     shared = next(iter(header.get("SharedFunctionalGroupsSequence") or []), None)
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     if len(per_frame) not in (0, frames) or (frames > 1 and not per_frame):
-        raise Refused(f"{frames} frames, the positions of {len(per_frame)}")
+        raise Unreadable(f"{frames} frames, the positions of {len(per_frame)}")
     return shared, per_frame
 
 
@@ -236,10 +245,10 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
 
     with source.open() as file:
-        data = _read(file, source.size)
+        data = read_data_set(file, source.size)
     size = (int(data.Rows), int(data.Columns))
     if max(size) > MAX_SIDE or int(data.get("SamplesPerPixel", 1)) != 1:
-        raise Refused("implausible pixels")
+        raise Unreadable("implausible pixels")
     syntax = data.file_meta.TransferSyntaxUID
     if syntax in GDCM_SYNTAXES:
         _check_code_streams(data, size)
@@ -249,22 +258,28 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
         yield plane
 
 
-def _read(file: IO[bytes], size: int, keywords: Sequence[str] = ()) -> "Dataset":
-    """The data set in a file, or with `keywords` only these elements, without pixels."""
+def read_data_set(file: IO[bytes], size: int, keywords: Sequence[str] = ()) -> "Dataset":
+    """The data set in a file of `size` bytes, or with `keywords` only these elements, without pixels.
+
+    Raises Refused, or whatever pydicom makes of a damaged file. Call it inside `silenced`.
+    """
     from pydicom import dcmread
-    from pydicom.filereader import read_dataset, read_preamble
 
     if size > MAX_FILE_BYTES:
-        raise Refused(f"{size} bytes in one file are implausible")
-    read_preamble(file, force=False)  # pyright: ignore[reportArgumentType]
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)  # pyright: ignore
-    syntax = str(meta.TransferSyntaxUID)
-    if syntax not in TRANSFER_SYNTAXES:
-        raise Refused(f"compressed as {_uid_name(syntax)}, which is not read")
-    if syntax == DEFLATED:
+        raise Unreadable(f"{size} bytes in one file are implausible")
+    if str(_meta(file).TransferSyntaxUID) == DEFLATED:
         _check_inflated(file)
     file.seek(0)
     return dcmread(file, specific_tags=list(keywords) or None, stop_before_pixels=bool(keywords))  # pyright: ignore
+
+
+def _meta(file: IO[bytes]) -> "Dataset":
+    """The elements of group 2, which end where the file is left."""
+    from pydicom.filereader import read_dataset, read_preamble
+
+    file.seek(0)
+    read_preamble(file, force=False)  # pyright: ignore[reportArgumentType]
+    return read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)  # pyright: ignore
 
 
 def _check_inflated(file: IO[bytes]) -> None:
@@ -274,7 +289,7 @@ def _check_inflated(file: IO[bytes]) -> None:
     while data and not inflater.eof:
         total += len(inflater.decompress(data, CHUNK_BYTES))
         if total > MAX_INFLATED_BYTES:
-            raise Refused(f"would inflate to more than {MAX_INFLATED_BYTES} bytes")
+            raise Unreadable(f"would inflate to more than {MAX_INFLATED_BYTES} bytes")
         data = inflater.unconsumed_tail or file.read(CHUNK_BYTES)
 
 
@@ -284,7 +299,7 @@ def _check_code_streams(data: "Dataset", size: tuple[int, int]) -> None:
 
     for stream in generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames", 1) or 1)):
         if _size_in(stream) != size:
-            raise Refused("its compressed pixels are of another size than its header")
+            raise Unreadable("its compressed pixels are of another size than its header")
 
 
 def _size_in(stream: bytes) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """DICOM segmentation objects: their segments as masks in patient space, named by label or SNOMED CT code.
 
 Frames are decoded one at a time. Binary, fractional (from one half on) and label-map segmentations are read (DICOM
-PS3.3 C.8.20).
+PS3.3 C.8.20). Of the header's text, only a segment's label gets into a message.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fluorosam_cli.anatomy.structures import structures
+from fluorosam_cli.ct.dicom import MAX_FRAMES, Refused, read_data_set, silenced
 from fluorosam_cli.ct.label_names import LabelsMap, ids_of, label_id_of, structure_name
-from fluorosam_cli.ct.volume import Volume
+from fluorosam_cli.ct.series import ROUNDING_MM, UNIFORM_TOLERANCE
+from fluorosam_cli.ct.volume import Volume, check_grid
 from fluorosam_cli.errors import FluoroError
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ SEGMENTATION_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation Storage
 }
 LATERALITY = {"7771000": "left", "24028007": "right"}  # SNOMED CT
-PREAMBLE = 128
-EVEN_SPACING = 0.01  # of the slice distance
 
 
 class Segment(NamedTuple):
@@ -35,25 +35,12 @@ class Segment(NamedTuple):
 
 def is_dicom_seg(path: Path) -> bool:
     """Whether a file is a DICOM segmentation object; reads its header only."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    with open(path, "rb") as file:
-        if file.read(PREAMBLE + 4)[PREAMBLE:] != b"DICM":
-            return False
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).SOPClassUID in (
-            SEGMENTATION_CLASSES
-        )
-    except (InvalidDicomError, AttributeError, OSError, EOFError, ValueError):
-        return False
+    return str(_header(path, "SOPClassUID")) in SEGMENTATION_CLASSES
 
 
 def series_of(path: Path) -> str:
     """The UID of the series that a segmentation object says it belongs to, empty when it does not say."""
-    import pydicom
-
-    for series in pydicom.dcmread(path, stop_before_pixels=True).get("ReferencedSeriesSequence", []):
+    for series in _header(path, "ReferencedSeriesSequence") or []:
         return str(series.get("SeriesInstanceUID", ""))
     return ""
 
@@ -64,17 +51,25 @@ def read_dicom_seg(path: Path, labels_map: LabelsMap) -> Iterator[Segment]:
     Raises FluoroError when it cannot be read, its slices are not parallel and evenly spaced, or a segment is not known
     by its label nor by its code.
     """
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
     try:
-        data = pydicom.dcmread(path)
-        ours = _segment_ids(data, path, labels_map)
-        frames = _frames(data)
-        yield from _masks(data, frames, ours, path)
-    except (InvalidDicomError, AttributeError, KeyError, IndexError, ValueError, TypeError, OSError, EOFError) as error:
-        detail = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FluoroError(f"{path}: not a readable DICOM segmentation ({detail})", "export it again") from error
+        with silenced(), open(path, "rb") as file:
+            data = read_data_set(file, path.stat().st_size)
+            ours = _segment_ids(data, path, labels_map)
+            yield from _masks(data, _frames(data), ours, path)
+    except FluoroError:
+        raise
+    except Exception as error:  # pydicom raises whatever a damaged file makes it trip over
+        detail = str(error) if isinstance(error, Refused) else type(error).__name__
+        raise FluoroError(f"{path}: not a readable DICOM segmentation ({detail})", "export it again") from None
+
+
+def _header(path: Path, keyword: str) -> Any:
+    """One element of a DICOM file; None when it has none, is damaged, or is no DICOM file."""
+    try:
+        with silenced(), open(path, "rb") as file:
+            return read_data_set(file, path.stat().st_size, keywords=(keyword,)).get(keyword)
+    except Exception:  # as above
+        return None
 
 
 def _segment_ids(data: "Dataset", path: Path, labels_map: LabelsMap) -> dict[int, int]:
@@ -121,6 +116,8 @@ class _Frame(NamedTuple):
 
 def _frames(data: "Dataset") -> list[_Frame]:
     found = []
+    if len(data.PerFrameFunctionalGroupsSequence) > MAX_FRAMES * max(1, len(data.SegmentSequence)):
+        raise Refused("too many frames")
     for groups in data.PerFrameFunctionalGroupsSequence:
         position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=np.float64)
         identity = groups.get("SegmentIdentificationSequence")
@@ -131,17 +128,7 @@ def _frames(data: "Dataset") -> list[_Frame]:
 def _masks(data: "Dataset", frames: list[_Frame], ours: dict[int, int], path: Path) -> Iterator[Segment]:
     from pydicom.pixels.utils import pixel_array
 
-    shared = data.SharedFunctionalGroupsSequence[0]
-    row, column = np.reshape(np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float), (2, 3))
-    normal = np.cross(row, column)
-    measures = shared.PixelMeasuresSequence[0]
-    rows_mm, columns_mm = map(float, measures.PixelSpacing)
-    heights = np.array([frame.origin @ normal for frame in frames])
-    levels = np.unique(np.round(heights, 3))
-    step = float(np.diff(levels).min()) if len(levels) > 1 else float(measures.get("SpacingBetweenSlices", 1.0))
-    steps = (levels - levels[0]) / step
-    if np.abs(steps - np.round(steps)).max() > EVEN_SPACING * max(1, len(levels)):
-        raise FluoroError(f"{path}: its slices are not evenly spaced", "resample it to the scan")
+    matrix, levels = _stack(data, frames, path)
     threshold = float(data.get("MaximumFractionalValue", 1)) / 2 if data.SegmentationType == "FRACTIONAL" else 0.5
     of_segment: dict[int, list[int]] = {}
     for index, frame in enumerate(frames):
@@ -150,15 +137,40 @@ def _masks(data: "Dataset", frames: list[_Frame], ours: dict[int, int], path: Pa
     for number, indices in of_segment.items():
         if not ours.get(number):
             continue
-        slices = np.round((heights[indices] - levels[0]) / step).astype(int)
-        first = int(slices.min())
-        mask = np.zeros((int(slices.max()) - first + 2, data.Rows, data.Columns), dtype=bool)  # 2 slices at least
-        for index, z in zip(indices, slices, strict=True):
+        first = min(levels[index] for index in indices)
+        count = max(levels[index] for index in indices) - first + 1
+        mask = np.zeros((max(2, count), data.Rows, data.Columns), dtype=bool)  # no volume has a single slice
+        for index in indices:
             plane: Any = pixel_array(data, index=index)
-            mask[z - first] |= plane == number if frames[index].segment is None else plane > threshold
+            mask[levels[index] - first] |= plane == number if frames[index].segment is None else plane > threshold
         if mask.any():
-            lowest = frames[indices[int(np.argmin(slices))]].origin
-            matrix = np.eye(4)
-            matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = row * columns_mm, column * rows_mm, normal * step
-            matrix[:3, 3] = lowest
-            yield Segment(ours[number], Volume(mask, matrix))
+            placed = matrix.copy()
+            placed[:3, 3] += first * matrix[:3, 2]
+            yield Segment(ours[number], Volume(mask, placed))
+
+
+def _stack(data: "Dataset", frames: list[_Frame], path: Path) -> tuple[np.ndarray, list[int]]:
+    """world_from_voxel of all slices, sheared like them, and the slice that each frame lies on."""
+    shared = data.SharedFunctionalGroupsSequence[0]
+    row, column = np.reshape(np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float), (2, 3))
+    measures = shared.PixelMeasuresSequence[0]
+    rows_mm, columns_mm = map(float, measures.PixelSpacing)
+    normal = np.cross(row, column)
+    origins = np.array([frame.origin for frame in frames])
+    heights = np.round(origins @ normal, 2)
+    lowest, highest = origins[heights.argmin()], origins[heights.argmax()]
+    gaps = np.diff(np.unique(heights))
+    if len(gaps):
+        slices = int(np.round(gaps / gaps.min()).sum())  # some may have nothing on them, and no frame
+        step = (highest - lowest) / slices
+        levels = np.round((heights - heights.min()) / (step @ normal)).astype(int)
+    else:
+        step = normal * float(measures.get("SpacingBetweenSlices", 1.0))
+        levels = np.zeros(len(frames), dtype=int)
+    off_mm = np.linalg.norm(origins - lowest - levels[:, None] * step, axis=1).max()
+    if off_mm > max(UNIFORM_TOLERANCE * float(np.linalg.norm(step)), ROUNDING_MM):
+        raise FluoroError(f"{path}: its slices are not evenly spaced", "resample it to the scan")
+    matrix = np.eye(4)
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2], matrix[:3, 3] = row * columns_mm, column * rows_mm, step, lowest
+    check_grid(str(path), (int(data.Columns), int(data.Rows), max(2, int(levels.max()) + 1)), matrix)
+    return matrix, levels.tolist()

@@ -33,7 +33,13 @@ ALIASES = {  # beginnings of names that MOOSE, Slicer and others spell different
     "teeth_": "teeth",
 }
 OTHER_NAMES = {  # whole names
+    "lung": "lungs",
+    "both_lungs": "lungs",
+    "kidney": "kidneys",
+    "both_kidneys": "kidneys",
     "bladder": "urinary_bladder",
+    "gall_bladder": "gallbladder",
+    "spinalcord": "spinal_cord",
     "thyroid": "thyroid_gland",
     "thyroid_left": "thyroid_gland",
     "thyroid_right": "thyroid_gland",
@@ -41,6 +47,7 @@ OTHER_NAMES = {  # whole names
     "oesophagus": "esophagus",
     "lung_trachea_bronchia": "bronchus",
 }
+PAIRED = {"lungs": 254, "kidneys": 255}  # ids until `sides.tell_sides` has told left from right
 NO_STRUCTURE = {  # classes of MOOSE and TotalSegmentator that are tissue or body parts and no structure of ours
     *("skeletal_muscle", "subcutaneous_fat", "visceral_fat", "thoracic_fat", "torso_fat", "intermuscular_fat"),
     *("face", "eyes", "testicles", "body", "body_trunc", "body_extremities", "legs", "arms", "head", "background"),
@@ -127,6 +134,8 @@ def structure_name(word: str) -> str:
     name = "_".join(re.split(r"[\s_-]+", word.strip().lower()))
     if side := re.match(r"(left|right)_(?=.)", name):
         name = f"{name[side.end() :]}_{side[1]}"
+    elif side := re.search(r"(?<=.)_([lr])$", name):
+        name = f"{name[: side.start()]}_{'left' if side[1] == 'l' else 'right'}"
     if level := re.fullmatch(r"([ctl]\d+)(_vertebra)?", name):
         name = f"vertebrae_{level[1]}"
     name = OTHER_NAMES.get(name, name)
@@ -223,7 +232,7 @@ def _csv_table(file: Path) -> IdNames:
 @cache
 def _label_ids() -> dict[str, int]:
     shown = {structure_name(structure.display_name): structure.label_id for structure in structures()}
-    return shown | {structure_name(structure.name): structure.label_id for structure in structures()}
+    return shown | {structure_name(structure.name): structure.label_id for structure in structures()} | PAIRED
 
 
 def _refuse_unknown(words: Iterable[str], subject: str) -> None:

@@ -280,7 +280,7 @@ def _resampled(array: np.ndarray, shape_zyx: tuple[int, ...], array_from_grid_xy
         offset=array_from_grid_xyz[:3, 3][::-1],  # pyright: ignore[reportArgumentType]
         output_shape=shape_zyx,
         order=0,
-        mode="constant",
+        mode="grid-constant",  # whose voxels reach half a step beyond their centres
         cval=0,
         prefilter=False,
     )

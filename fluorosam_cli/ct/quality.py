@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from fluorosam_cli.anatomy.structures import groups, label_ids, mirrored, structure, structures
+from fluorosam_cli.anatomy.structures import label_ids, mirrored, structure, structures
 from fluorosam_cli.contracts import Case, CaseQuality, CaseStructure, Finding
 from fluorosam_cli.ct.volume import Volume
 
@@ -205,14 +205,12 @@ def _steps(ct: Volume) -> list[int]:
 
 # --- the summary of a batch -------------------------------------------------------------------------------------------
 
-COLUMNS: tuple[str, ...] = ("case", "structures", "groups", "cut", "body_ml", "table_ml", "metal_ml", "findings")
+COLUMNS: tuple[str, ...] = ("case", "structures", "cut", "body_ml", "table_ml", "metal_ml", "findings")
 
 
 def summary_row(case: Case) -> dict[str, str]:
     """One line of `quality.csv`: what a person has to know of a case at a glance."""
     quality = case.quality
-    names = {entry.name for entry in case.structures}
-    whole = [group for group, members in groups().items() if names >= set(members)]
     cut: dict[str, int] = {}
     for entry in case.structures:
         for direction in entry.cut_by:
@@ -220,7 +218,6 @@ def summary_row(case: Case) -> dict[str, str]:
     return {
         "case": case.name,
         "structures": str(len(case.structures)),
-        "groups": str(len(whole)),
         "cut": " ".join(f"{direction}:{count}" for direction, count in sorted(cut.items())),
         "body_ml": f"{quality.body_ml:.0f}" if quality else "",
         "table_ml": f"{quality.table_ml:.0f}" if quality else "",

@@ -9,7 +9,6 @@ already, as DICOM usually is, and 1.1 GB where it is flipped, tilted or in one m
 """
 
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from fluorosam_cli.artefacts import Track, silent
-from fluorosam_cli.ct.dicom import NoCT, SeriesId, Slice, is_dicom, read_slices
+from fluorosam_cli.ct.dicom import NO_SERIES, NoCT, SeriesId, Slice, read_slices
 from fluorosam_cli.ct.layout import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, VOLUME_SUFFIXES, read_hu, read_layout
 from fluorosam_cli.ct.series import Series, assemble, grid_of, is_axial, name_of, read_series
 from fluorosam_cli.ct.sources import Source, digest_of, members
@@ -58,11 +57,15 @@ class Scan:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something among the scans that is no CT volume, which is usual: localisers, dose sheets, masks."""
+    """Something among the scans that is no CT volume, which is usual: localisers, dose sheets, masks.
+
+    What is `damaged` may have been one, or part of one, and is a failure of the batch.
+    """
 
     subject: str
     reason: str
     files: tuple[Path, ...]
+    damaged: bool = False
 
 
 def find_scans(
@@ -77,40 +80,26 @@ def find_scans(
     Raises FluoroError when there is no scan, UsageError when two would get one name.
     """
     given = {Source(path) for path in paths}
-    sources: set[Source] = set()
-    seen: set[Path] = set()
     skipped: list[Skipped] = []
-    for path in paths:
-        for found in _files_at(path):
-            real = found.resolve()
-            if real not in seen and not _is_excluded(real, exclude, paths):
-                seen.add(real)
-                sources.update(_unpacked(found, skipped))
+    sources = _sources_at(paths, exclude, skipped)
     scans: dict[str, Scan] = {}
     slices: list[Slice] = []
-    others: dict[tuple[str, str], list[Source]] = defaultdict(list)
-    for source in track(sorted(sources), "looking for scans", len(sources), "files"):
+    others: dict[tuple[str, str, bool], list[Source]] = defaultdict(list)
+    for source in track(sources, "looking for scans", len(sources), "files"):
         if source.name.lower().endswith(VOLUME_SUFFIXES):
-            scan = _volume_scan(source)
-            if isinstance(scan, Skipped):
-                skipped.append(scan)
-            elif scan.name in scans:
-                raise UsageError(
-                    f"{scans[scan.name].subject} and {scan.subject} would both be called {scan.name}",
-                    "rename one, or give each its own output folder",
-                )
-            else:
-                scans[scan.name] = scan
-        elif _is_dicom(source):
-            found = read_slices(source)
-            if isinstance(found, NoCT):
-                others[(str(source) if source in given else found.series.subject, found.reason)].append(source)
-            else:
-                slices += found or []
-        elif source in given or source.name.lower().endswith(DICOM_SUFFIXES):
-            skipped.append(Skipped(str(source), f"cannot be read as a scan, {WANTED} is needed", (source.path,)))
-    for (subject, reason), files in others.items():
-        skipped.append(Skipped(subject, f"{reason} ({_count(files, 'file')})", _paths(files)))
+            _add_volume(source, scans, skipped)
+            continue
+        found = read_slices(source)
+        if found is None and (source in given or source.name.lower().endswith(DICOM_SUFFIXES)):
+            damaged = source.name.lower().endswith(DICOM_SUFFIXES)
+            found = NoCT(source, NO_SERIES, f"cannot be read as a scan, {WANTED} is needed", damaged)
+        if isinstance(found, NoCT):
+            subject = str(source) if source in given else found.series.subject
+            others[(subject, found.reason, found.damaged)].append(source)
+        else:
+            slices += found or []
+    for (subject, reason, damaged), files in others.items():
+        skipped.append(Skipped(subject, f"{reason} ({_count(files, 'file')})", _paths(files), damaged))
     _add_series(assemble(slices), series, scans, skipped)
     if not scans:
         _raise_for_none(paths, series, slices, skipped)
@@ -124,10 +113,7 @@ def scan_grid(scan: Scan) -> tuple[tuple[int, ...], np.ndarray]:
     else:
         layout = read_layout(scan.sources[0], scan.subject)
         shape, matrix = layout.shape_xyz[::-1], layout.world_from_voxel
-    shape, matrix = standard_grid(shape, matrix, scan.subject)
-    if scan.series is None and shape[0] < MIN_SLICES:
-        raise FluoroError(f"{scan.subject}: {shape[0]} slices, at least {MIN_SLICES} are needed", "give a volume")
-    return shape, matrix
+    return standard_grid(shape, matrix, scan.subject)
 
 
 def read_scan(scan: Scan) -> Volume:
@@ -158,26 +144,33 @@ def case_name(source: Source) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _files_at(path: Path) -> Iterator[Path]:
+def _files_at(path: Path, skipped: list[Skipped]) -> Iterator[Path]:
     if path.is_dir():
-        yield from _walk(path, set())
+        yield from _walk(path, set(), skipped)
     elif path.is_file():
         yield path
     elif any(character in str(path) for character in "*?["):
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         for match in sorted(anchor.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path))):
-            yield from _files_at(match)
+            yield from _files_at(match, skipped)
     else:
         raise FluoroError(f"{path}: no such file or folder", "check the path")
 
 
-def _walk(folder: Path, visited: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, visited: set[Path], skipped: list[Skipped]) -> Iterator[Path]:
     """The regular files in and below a folder, or only its scan where one is called so; hidden ones are left out."""
     real = folder.resolve()
     if real in visited:  # a link to a folder above
         return
     visited.add(real)
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX")))
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX")))
+    except OSError as error:
+        skipped.append(Skipped(str(folder), (error.strerror or "cannot be read").lower(), (folder,), damaged=True))
+        return
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            skipped.append(Skipped(str(entry), "is a link to nothing", (entry,), damaged=True))
     files = [entry for entry in entries if entry.is_file()]
     for file in files:
         if file.name.lower().endswith(VOLUME_SUFFIXES) and _stem(file.name).lower() in SCAN_STEMS:
@@ -186,7 +179,20 @@ def _walk(folder: Path, visited: set[Path]) -> Iterator[Path]:
     yield from files
     for entry in entries:
         if entry.is_dir():
-            yield from _walk(entry, visited)
+            yield from _walk(entry, visited, skipped)
+
+
+def _sources_at(paths: Sequence[Path], exclude: Path | None, skipped: list[Skipped]) -> list[Source]:
+    """The files at `paths`, each once, archives opened, sorted."""
+    sources: set[Source] = set()
+    seen: set[Path] = set()
+    for path in paths:
+        for found in _files_at(path, skipped):
+            real = found.resolve()
+            if real not in seen and not _is_excluded(real, exclude, paths):
+                seen.add(real)
+                sources.update(_unpacked(found, skipped))
+    return sorted(sources)
 
 
 def _unpacked(path: Path, skipped: list[Skipped]) -> list[Source]:
@@ -199,7 +205,7 @@ def _unpacked(path: Path, skipped: list[Skipped]) -> list[Source]:
             if not any(part.startswith((".", "__MACOSX")) for part in Path(source.member).parts)
         ]
     except FluoroError as error:
-        skipped.append(Skipped(str(path), error.problem.removeprefix(f"{path}: "), (path,)))
+        skipped.append(Skipped(str(path), error.problem.removeprefix(f"{path}: "), (path,), damaged=True))
         return []
 
 
@@ -209,13 +215,6 @@ def _is_excluded(file: Path, exclude: Path | None, paths: Sequence[Path]) -> boo
     exclude = exclude.resolve()
     holds_scans = any(exclude in (path.resolve(), *path.resolve().parents) for path in paths)
     return file == exclude or (exclude in file.parents and not holds_scans)
-
-
-def _is_dicom(source: Source) -> bool:
-    try:
-        return is_dicom(source)
-    except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error):
-        return False
 
 
 def _stem(name: str) -> str:
@@ -228,19 +227,34 @@ def _stem(name: str) -> str:
 # --- scans ------------------------------------------------------------------------------------------------------------
 
 
-def _volume_scan(source: Source) -> Scan | Skipped:
+def _add_volume(source: Source, scans: dict[str, Scan], skipped: list[Skipped]) -> None:
     subject = str(source)
-    try:
-        if read_layout(source, subject).cannot_be_hu:
-            reason = "its voxel type has no values below 0, a CT in HU has some"
-            return Skipped(subject, reason, (source.path,))
-    except FluoroError:
-        pass  # said when it is read, as the failure of this scan
-    name = source.name.lower()
+    if reason := _no_ct(source, subject):
+        skipped.append(Skipped(subject, reason, (source.path,)))
+        return
+    suffix = source.name.lower()
     kind: Kind = (
-        "nrrd" if name.endswith(NRRD_SUFFIXES) else "metaimage" if name.endswith(METAIMAGE_SUFFIXES) else "nifti"
+        "nrrd" if suffix.endswith(NRRD_SUFFIXES) else "metaimage" if suffix.endswith(METAIMAGE_SUFFIXES) else "nifti"
     )
-    return Scan(case_name(source), kind, subject, (source,))
+    scan = Scan(case_name(source), kind, subject, (source,))
+    if scan.name in scans:
+        raise UsageError(
+            f"{scans[scan.name].subject} and {subject} would both be called {scan.name}",
+            "rename one, or give each its own output folder",
+        )
+    scans[scan.name] = scan
+
+
+def _no_ct(source: Source, subject: str) -> str | None:
+    """Why a volume file is no CT, as its header tells; what is wrong with a damaged one is said when it is read."""
+    try:
+        layout = read_layout(source, subject)
+        slices = standard_grid(layout.shape_xyz[::-1], layout.world_from_voxel, subject)[0][0]
+    except FluoroError:
+        return None
+    if layout.cannot_be_hu:
+        return "its voxel type has no values below 0, a CT in HU has some"
+    return f"{slices} slices, at least {MIN_SLICES} are needed" if slices < MIN_SLICES else None
 
 
 def _add_series(found: Iterable[Series], wanted: str | None, scans: dict[str, Scan], skipped: list[Skipped]) -> None:

@@ -91,14 +91,17 @@ def plan_runs(mode: Mode, tasks: Sequence[str] = (), only: Sequence[str] = ()) -
     if unknown:
         raise UsageError(f"--task {unknown[0]}: not known here", f"one of {', '.join(EXTRA_TASKS)}")
     wanted = {label_id for name in only for label_id in label_ids(name)}
-    names = tuple(entry.name for entry in structures() if entry.label_id in wanted)
     of_total = tuple(entry.name for entry in structures() if entry.label_id in wanted and entry.label_id <= 117)
     runs, left_out = [], []
     if of_total or not only:
         runs.append(Run("total" if mode == "total" else f"total --{mode}", of_total))
-    limbs_wanted = not only or any(name.startswith(limb) for name in names for limb in _limb_names())
-    if LIMBS not in tasks and mode == "total" and limbs_wanted:
-        if not has_licence():
+    limb_ids = {
+        label_id for entry in structures() if 149 <= entry.label_id <= 159 for label_id in label_ids(entry.name)
+    }
+    if LIMBS not in tasks and (not only or wanted & limb_ids):
+        if mode != "total":
+            left_out.append(f"limb bones left out with --{mode}; --task {LIMBS} runs them all the same")
+        elif not has_licence():
             left_out.append(
                 f"limb bones left out: {LIMBS} needs a TotalSegmentator licence (totalseg_set_license -l NUMBER)"
             )
@@ -176,6 +179,21 @@ def check_ready(runs: Sequence[Run]) -> None:
         )
 
 
+def unknown_classes(runs: Sequence[Run]) -> list[str]:
+    """Remarks on the classes of `runs` that are not in our structure table, so that their labels are left out."""
+    from totalsegmentator.map_to_binary import class_map  # pyright: ignore[reportMissingImports] - an extra
+
+    from fluorosam_cli.ct.label_names import LabelsMap, ids_of
+
+    remarks = []
+    for run in runs:
+        ours = ids_of(class_map[run.task.partition(" --")[0]].values(), run.task, LabelsMap(), leave_out_unknown=True)
+        unknown = [name for name, label_id in ours.items() if not label_id]
+        if unknown:
+            remarks.append(f"{run.task}: left out, as they are no structures here: {', '.join(unknown)}")
+    return remarks
+
+
 def _download(task: str) -> str:
     return f"totalseg_download_weights -t {DOWNLOAD_WORDS.get(task, task)}"
 
@@ -186,10 +204,6 @@ def _settings() -> dict[str, Any]:
         found = json.loads((home_folder() / CONFIG).read_text())
         return found if isinstance(found, dict) else {}
     return {}
-
-
-def _limb_names() -> set[str]:
-    return {entry.name for entry in structures() if entry.label_id >= 149}
 
 
 # --- running it -------------------------------------------------------------------------------------------------------

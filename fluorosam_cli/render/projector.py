@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,6 @@ from fluorosam_cli.errors import FluoroError, UsageError
 
 VERSION = "1"  # raised when the same view would give other numbers
 MIN_PATH_MM = 1.0  # a structure shows where a ray runs through this much of it; below is the staircase of the voxels
-TILE_ROWS = 16  # rows of a view that one CPU thread projects at a time
 MAX_VOXELS = 2**31 - 1  # voxels are numbered with 32 bits
 MAX_LABELS = 1023  # the path through each label asked for is kept per ray, in 4 bytes
 EVERYWHERE = (0.0, 1e30)  # mm of depth
@@ -160,7 +160,7 @@ class Projector:
         self.voxel_from_world = np.linalg.inv(np.asarray(world_from_voxel, np.float64))
         slot_of_label, members, slots = _slots(outputs, paths, labels.dtype)
         label_type = wp.uint16 if labels.dtype == np.uint16 else wp.uint8
-        densities = wp.types.vector(length=self.materials, dtype=wp.float32)
+        densities = wp.types.vector(length=siddon.padded(self.materials), dtype=wp.float32)
 
         def on_device(array: np.ndarray, dtype: object):
             return wp.array(np.ascontiguousarray(array), dtype=dtype, device=device, copy=False)
@@ -169,7 +169,8 @@ class Projector:
         voxel_rows = on_device(_within_table(rows, *row_range).reshape(-1), wp.int16)
         voxel_labels = on_device(labels.reshape(-1), label_type)
         slot_of = on_device(slot_of_label, wp.int32)
-        table = on_device(material_table.astype(np.float32), densities)
+        padding = ((0, 0), (0, siddon.padded(self.materials) - self.materials))
+        table = on_device(np.pad(material_table.astype(np.float32), padding), densities)
         has_mass = on_device(np.any(material_table, axis=1).astype(np.uint8), wp.uint8)
         shape = wp.vec3i(*rows.shape[::-1])
         bricks_zyx = tuple(-(-n // siddon.BRICK) for n in rows.shape)
@@ -186,7 +187,8 @@ class Projector:
         self.voxels = (voxel_rows, shape, table)  # what else walks through the CT
         where = (occupied, bricks, low, high)
         walked = 0 if interpolation == "joseph" else self.materials
-        self._walk = (voxel_rows, voxel_labels, shape, slot_of, table, *where)
+        no_table = wp.empty(0, dtype=wp.types.vector(length=siddon.padded(0), dtype=wp.float32), device=device)
+        self._walk = (voxel_rows, voxel_labels, shape, slot_of, table if walked else no_table, *where)
         self._members = tuple(on_device(array, wp.int32) for array in members)
         self._image = (voxel_rows, shape, table, *where)
         self._walk_kernel = siddon.projection_kernel(walked, slots, label_type) if walked or slots else None
@@ -218,6 +220,8 @@ class Projector:
         paths: bool = False,
     ) -> list[Projection]:
         """Views of one size, each an intrinsic, a camera_from_world and a range of depths; in one launch on CUDA."""
+        from fluorosam_cli.kernels import siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
+
         wp = _warp()
         rays = wp.array(np.stack([self._rays(*camera) for camera in cameras]), dtype=wp.vec3d, device=self.device)
         views, pixels = len(cameras), width * height
@@ -227,8 +231,11 @@ class Projector:
         bits = wp.zeros((views, pixels, words), dtype=wp.uint32, device=self.device)
         path_mm = wp.zeros(sums, dtype=wp.float32, device=self.device)
 
-        def launch(first_view: int, some_views: int, first_row: int, some_rows: int) -> None:
-            tile, dim = (first_view, first_row, width), (some_views, some_rows, width)
+        down, across = -(-height // siddon.TILE_ROWS), -(-width // siddon.TILE_COLUMNS)
+
+        def launch(first_view: int, some_views: int, first_tile: int, some_tiles: int) -> None:
+            dim = (some_views, some_tiles, across, siddon.TILE_ROWS * siddon.TILE_COLUMNS)
+            tile = (first_view, first_tile, width, height)
             if self._image_kernel:
                 wp.launch(
                     self._image_kernel, dim, inputs=[*self._image, rays, *tile], outputs=[mass], device=self.device
@@ -244,10 +251,9 @@ class Projector:
 
         if self.device == "cpu":
             with ThreadPoolExecutor(self.threads) as pool:
-                tiles = [(view, 1, row, min(TILE_ROWS, height - row)) for view, row in _tiles(views, height)]
-                list(pool.map(lambda tile: launch(*tile), tiles))
+                list(pool.map(lambda tile: launch(tile[0], 1, tile[1], 1), product(range(views), range(down))))
         else:
-            launch(0, views, 0, height)
+            launch(0, views, 0, down)
         masses = mass.numpy().reshape(views, self.materials, height, width)
         masks = bits.numpy().reshape(views, height, width, words)
         lengths = path_mm.numpy().reshape(*sums[:2], height, width) if paths else None
@@ -268,10 +274,6 @@ class Projector:
         linear = self.voxel_from_world[:3, :3]
         source = linear @ source_mm + self.voxel_from_world[:3, 3] + 0.5  # voxel i spans [i, i + 1) in the kernel
         return np.concatenate([source[None], mm @ linear.T, mm, [[*depths_mm, 0.0]]])
-
-
-def _tiles(views: int, height: int) -> list[tuple[int, int]]:
-    return [(view, row) for view in range(views) for row in range(0, height, TILE_ROWS)]
 
 
 def _slots(

@@ -1,45 +1,35 @@
-"""The describe stage: structure and group names -> phrases, from the lexicon and, when asked, from a language model.
+"""The describe stage: names -> phrases, from the lexicon, a grammar of requests and, when asked, a language model.
 
-The lexicon's phrases come first, then a few templates around its train phrases, then the model's suggestions that pass
-`objection`. Names are written in the order given; whatever a killed run had written is kept.
+The lexicon's phrases come first, then requests around its train phrases, then the model's suggestions to which `checks`
+has no objection. Names are written in the order given; whatever a killed run had written is kept.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fluorosam_cli.anatomy.lexicon import lexicon, normalised, resolve, split_of
-from fluorosam_cli.anatomy.marks import marks
-from fluorosam_cli.anatomy.structures import display_name, groups, side_of, structures
+from fluorosam_cli.anatomy.lexicon import Phrase, split_of
+from fluorosam_cli.anatomy.wording import content_bag, normalised
 from fluorosam_cli.artefacts import Lines, Output, Track, silent
 from fluorosam_cli.contracts import Description, Descriptions
+from fluorosam_cli.text.checks import objection
+from fluorosam_cli.text.grammar import requests
 from fluorosam_cli.text.llm import LanguageModel, Question
+from fluorosam_cli.text.phrases import phrases_of
+from fluorosam_cli.text.tool_words import sized_words
 
-TEMPLATES = (
-    "segment the {x}",
-    "{x} on this radiograph",
-    "where is the {x}?",
-    "show me the {x}",
-    "outline the {x}",
-    "the {x} in this X-ray",
-)
-NO_ARTICLE = ("both ", "all ")
 NAMES_PER_CALL = 8
+EXAMPLES_PER_NAME = 6  # train phrases shown to the model
 TOKENS_PER_PHRASE = 16  # of an answer, with its JSON
-MIN_LENGTH, MAX_LENGTH = 2, 80
-PLAIN = re.compile(r"[A-Za-z0-9 ,.'()/?-]*[A-Za-z][A-Za-z0-9 ,.'()/?-]*")
 
-SYSTEM = """You collect the phrases with which radiologists, surgeons, students and patients name a part of the body
-that they want to see outlined on an X-ray. Each phrase must name exactly the part asked for and no other: always state
-the side of a sided part (the patient's left or right), the number of a rib or vertebra and its region of the spine.
-Vary formal terms, synonyms, everyday words, word order and short requests. Plain letters, 2 to 80 characters, no
-explanations. Do not repeat the phrases given."""
+SYSTEM = """You collect the phrases with which radiologists, surgeons, students and patients name a part of the body,
+a surgical tool or an implant that they want to see outlined on an X-ray. Each phrase must name exactly the thing asked
+for and no other: always state the side of a sided part (the patient's left or right), the number of a rib or vertebra
+and its region of the spine, the size of a tool that is given with one. Vary formal terms, synonyms, everyday words,
+word order and short requests. Plain letters, 2 to 80 characters, no explanations. Do not repeat the phrases given."""
 
 
 class Suggestion(BaseModel):
@@ -83,26 +73,26 @@ def questions(names: Sequence[str], asking: Asking) -> list[Question]:
 def describe(
     output: Output, names: Sequence[str], templates: int, seed: int, asking: Asking | None, track: Track = silent
 ) -> Counts:
-    """Write `descriptions.jsonl` and its header into `output`. `templates`: phrases made from each train phrase."""
+    """Write `descriptions.jsonl` and its header into `output`. `templates`: requests made from each train phrase."""
     counts = Counts()
     with Lines(output.path / "descriptions.jsonl", Description) as lines:
-        written = set(lines.done)
-        last = lines.done[-1].name if lines.done else None
+        last = lines.done[-1].name if lines.done else None  # perhaps incomplete, so it is made again
         complete = {record.name for record in lines.done if record.name != last}
-        taken = {normalised(record.text): record.name for record in lines.done}
-        counts.descriptions = len(written)
-        for batch in track(_batches(names), "describe", -(-len(names) // NAMES_PER_CALL), "batches"):
-            if complete.issuperset(batch):
-                output.skipped += len(batch)
-                continue
-            suggested = _suggested(batch, asking, counts) if asking else {}
+        written = {record for record in lines.done if record.name == last}
+        taken = {content_bag(record.text): record.name for record in lines.done if record.name in complete}
+        counts.descriptions = len(lines.done)
+        todo = [batch for batch in _batches(names) if not complete.issuperset(batch)]
+        output.skipped = len(names) - sum(map(len, todo))
+        answers = asking.llm.ask_all([_question(batch, asking) for batch in todo]) if asking else iter(())
+        for batch in track(todo, "describe", len(todo), "batches"):
+            suggested = _suggested(batch, next(answers), counts) if asking else {}
             for name in batch:
-                records = [*_from_lexicon(name, templates, seed)]
-                taken |= {normalised(record.text): name for record in records}
+                records = list(offline(name, templates, seed))
+                taken |= {content_bag(record.text): name for record in records}
                 if asking:
-                    records += _kept(name, suggested.get(name, ()), asking, batch, taken, counts)
+                    records += _kept(name, suggested.get(name, ()), asking, batch, records, taken, counts)
                 for record in records:
-                    if record not in written:
+                    if name not in complete and record not in written:
                         lines.append(record)
                         counts.descriptions += 1
                 output.done += 1
@@ -117,24 +107,19 @@ def _batches(names: Sequence[str]) -> list[Sequence[str]]:
 # --- offline ----------------------------------------------------------------------------------------------------------
 
 
-def _from_lexicon(name: str, templates: int, seed: int) -> Iterator[Description]:
-    """The lexicon's phrases of a name, then `templates` sentences around each of its train phrases."""
-    for phrase in lexicon()[name]:
+def offline(name: str, templates: int, seed: int) -> Iterator[Description]:
+    """The lexicon's phrases of a name, then `templates` requests around each of its train phrases."""
+    for phrase in phrases_of(name):
         yield Description(name=name, text=phrase.text, kind=phrase.kind, split=phrase.split, source="lexicon")
-    for phrase in lexicon()[name]:
-        if phrase.split == "train":
-            for index in sorted(_stream(seed, name, phrase.text).choice(len(TEMPLATES), templates, replace=False)):
-                template = TEMPLATES[index].replace(
-                    "the {x}", "{x}" if phrase.text.startswith(NO_ARTICLE) else "the {x}"
-                )
-                text = template.format(x=phrase.text)
-                yield Description(name=name, text=text, kind="phrase", split="train", source="template")
+    for phrase in asked_for(name):
+        for text in requests(phrase.text, phrase.kind, templates, seed):
+            yield Description(name=name, text=text, kind="phrase", split="train", source="template")
 
 
-def _stream(seed: int, name: str, text: str) -> np.random.Generator:
-    """A random stream of its own for each phrase, so that other names change nothing."""
-    key = int.from_bytes(hashlib.sha256(f"{name}/{text}".encode()).digest()[:8], "big")
-    return np.random.default_rng(np.random.SeedSequence([seed, key]))
+def asked_for(name: str) -> tuple[Phrase, ...]:
+    """The train phrases that get requests: all of a name, but of a tool of one size, which are many, the first."""
+    train = tuple(phrase for phrase in phrases_of(name) if phrase.split == "train")
+    return train[:1] if name in sized_words() else train
 
 
 # --- from a language model --------------------------------------------------------------------------------------------
@@ -144,8 +129,8 @@ def _question(batch: Sequence[str], asking: Asking) -> Question:
     parts = [
         {
             "name": name,
-            "part": display_name(name),
-            "phrases": [phrase.text for phrase in lexicon()[name] if phrase.split == "train"][:6],
+            "part": phrases_of(name)[0].text,
+            "phrases": [phrase.text for phrase in phrases_of(name) if phrase.split == "train"][:EXAMPLES_PER_NAME],
         }
         for name in batch
     ]
@@ -153,11 +138,13 @@ def _question(batch: Sequence[str], asking: Asking) -> Question:
     return Question(SYSTEM, f"{request}\n{json.dumps(parts, indent=1)}", Suggestions)
 
 
-def _suggested(batch: Sequence[str], asking: Asking, counts: Counts) -> dict[str, list[Suggestion]]:
-    answer = asking.llm.ask(_question(batch, asking))
+def _suggested(batch: Sequence[str], answer: BaseModel | None, counts: Counts) -> dict[str, list[Suggestion]]:
     if not isinstance(answer, Suggestions):
         counts.unanswered += batch
         return {}
+    for part in answer.answers:
+        if part.name not in batch:
+            counts.rejected += [f"{part.name}: {phrase.text!r}: was not asked for" for phrase in part.phrases]
     return {part.name: part.phrases for part in answer.answers}
 
 
@@ -166,16 +153,23 @@ def _kept(
     suggested: Sequence[Suggestion],
     asking: Asking,
     batch: Sequence[str],
-    taken: dict[str, str],
+    records: Sequence[Description],
+    taken: dict[tuple[str, ...], str],
     counts: Counts,
 ) -> Iterator[Description]:
     """The suggestions without objection, at most `phrases_per_name`; the others are noted in `counts.rejected`."""
     sha256 = asking.llm.sha256(_question(batch, asking))
+    own = {normalised(record.text) for record in records}
     kept = 0
     for suggestion in suggested:
         text = " ".join(suggestion.text.split())
-        owner = taken.get(normalised(text))
-        why = f"already names {owner}" if owner else objection(name, text)
+        owner = taken.get(content_bag(text), name)
+        if normalised(text) in own:
+            why = f"already names {name}"
+        elif owner != name:
+            why = f"names {owner}"
+        else:
+            why = objection(name, text)
         if why is None and kept == asking.phrases_per_name:
             why = f"more than {kept} phrases"
         if why:
@@ -183,73 +177,14 @@ def _kept(
             continue
         kept += 1
         counts.from_llm += 1
-        taken[normalised(text)] = name
+        own.add(normalised(text))
+        taken[content_bag(text)] = name
         yield Description(
             name=name,
             text=text,
             kind=suggestion.kind,
-            split=split_of(name, text),
+            split=split_of(name, phrases_of(name), text),
             source="llm",
             model=asking.llm.model,
             prompt_sha256=sha256,
         )
-
-
-def objection(name: str, text: str) -> str | None:
-    """Why `text` must not stand for `name`, or None: its form, side or number, or another structure's phrase."""
-    if not MIN_LENGTH <= len(text) <= MAX_LENGTH:
-        return f"{len(text)} characters, {MIN_LENGTH} to {MAX_LENGTH} allowed"
-    if not PLAIN.fullmatch(text):
-        return "characters other than plain letters, digits and punctuation"
-    other = resolve(text)
-    if other is not None:
-        return None if other == name else f"names {other}"
-    return _side_objection(name, text) or _level_objection(name, text) or _foreign_objection(name, text)
-
-
-def _foreign_objection(name: str, text: str) -> str | None:
-    """Whether the text contains another structure's phrase that no phrase of its own contains ("left liver")."""
-    words = normalised(text).split()
-    own = [f" {normalised(phrase.text)} " for phrase in lexicon()[name]]
-    for start in range(len(words)):
-        for end in range(start + 1, len(words) + 1):
-            part = " ".join(words[start:end])
-            other = resolve(part)
-            if other not in (None, name, *_relatives(name)) and not any(f" {part} " in phrase for phrase in own):
-                return f"contains {part!r}, which names {other}"
-    return None
-
-
-def _relatives(name: str) -> set[str]:
-    """The groups a name is in, its members and their other groups: their words may stand in its phrases."""
-    members = set(groups().get(name, ()))
-    return members | {group for group, inside in groups().items() if {name, *members} & set(inside)}
-
-
-def _side_objection(name: str, text: str) -> str | None:
-    side, stated = side_of(name), marks(text).sides
-    if side and stated != {side}:
-        return f"says {' and '.join(sorted(stated)) or 'no side'}, not {side}"
-    two_sided = {side_of(member) for member in groups().get(name, ())} >= {"left", "right"}
-    if not side and two_sided and len(stated) == 1:
-        return f"says only {min(stated)}"
-    return None
-
-
-def _level_objection(name: str, text: str) -> str | None:
-    level = _levels().get(name)
-    if level is None:
-        return None
-    number, region = int(level.lstrip("CTLS")), level[0] if level[0].isalpha() else None
-    stated = marks(text)
-    if stated.numbers != {number}:
-        return f"says {', '.join(map(str, sorted(stated.numbers))) or 'no number'}, not {number}"
-    if region and stated.regions != {region}:
-        return f"says {', '.join(sorted(stated.regions)) or 'no region of the spine'}, not {region}"
-    if not region and stated.regions - {"T"}:  # ribs are thoracic
-        return f"says region {min(stated.regions - {'T'})} of the spine for a rib"
-    return None
-
-
-def _levels() -> dict[str, str]:
-    return {structure.name: structure.level for structure in structures() if structure.level}

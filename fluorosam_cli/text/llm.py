@@ -1,12 +1,17 @@
-"""The only client of a language model: one question with a JSON Schema, its answer validated and cached.
+"""The only client of a language model: questions with a JSON Schema, their answers validated and cached.
 
 Speaks to any OpenAI-compatible server through the `openai` package, which retries by itself, with growing pauses, after
-rate limits (429), server errors and timeouts.
+rate limits (429), server errors and timeouts. Several questions may be under way at once, no more of them a minute than
+the user allows; answers come back in the order of the questions.
 """
 
 import hashlib
 import json
 import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 NO_KEY = "not-needed"  # the openai package insists on some key; local servers ignore it
-TIMEOUT_S = 120.0
 RETRIES = 5
 ATTEMPTS = 2  # calls before an answer that is not the JSON asked for is given up
 
@@ -51,10 +55,13 @@ class Question:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model on a server. `base_url` None: OPENAI_BASE_URL, or OpenAI's own."""
+    """A model on a server. `base_url` None: OPENAI_BASE_URL, or OpenAI's own. `calls_per_minute` None: any number."""
 
     model: str
     base_url: str | None = None
+    parallel: int = 4  # questions under way at once
+    calls_per_minute: float | None = None
+    timeout_s: float = 120.0
 
     def sha256(self, question: Question) -> str:
         """Identifies model and question: the key of the cache."""
@@ -92,6 +99,34 @@ class LanguageModel:
                 return answer
         return None
 
+    def ask_all(self, questions: Sequence[Question]) -> Iterator[BaseModel | None]:
+        """The answer of each question in order, `parallel` of them asked at once; raises what `ask` raises.
+
+        The threads are daemons: an interrupted run does not wait for a slow server.
+        """
+        answers: list[Future[BaseModel | None]] = [Future() for _ in questions]
+        left = iter(zip(questions, answers, strict=True))
+        taking, stopped = threading.Lock(), threading.Event()
+
+        def work() -> None:
+            while not stopped.is_set():
+                with taking:
+                    question, answer = next(left, (None, None))
+                if question is None or answer is None:
+                    return
+                try:
+                    answer.set_result(self.ask(question))
+                except BaseException as error:
+                    answer.set_exception(error)
+
+        for _ in range(min(self.parallel, len(questions))):
+            threading.Thread(target=work, daemon=True).start()
+        try:
+            for answer in answers:
+                yield answer.result()
+        finally:
+            stopped.set()
+
     def _cache_file(self, question: Question) -> Path:
         root = os.environ.get("FLUORO_CACHE") or Path.home() / ".cache" / "fluoro"
         return Path(root) / "llm" / f"{self.sha256(question)}.json"
@@ -105,15 +140,20 @@ class LanguageModel:
         return urlsplit(self._url or "").hostname
 
     @cached_property
+    def _pace(self) -> "Pace":
+        return Pace(60 / self.calls_per_minute if self.calls_per_minute else 0.0)
+
+    @cached_property
     def _client(self) -> "openai.OpenAI":
         import openai
 
         key = os.environ.get("OPENAI_API_KEY") or NO_KEY
-        return openai.OpenAI(base_url=self._url, api_key=key, timeout=TIMEOUT_S, max_retries=RETRIES)
+        return openai.OpenAI(base_url=self._url, api_key=key, timeout=self.timeout_s, max_retries=RETRIES)
 
     def _call(self, question: Question) -> str:
         import openai
 
+        self._pace.wait()
         try:
             completion = self._client.chat.completions.create(
                 model=self.model,
@@ -134,6 +174,21 @@ class LanguageModel:
         except openai.OpenAIError as error:
             raise FluoroError(f"{self.model}: {error}", "check --llm and --base-url") from error
         return (completion.choices[0].message.content or "") if completion.choices else ""
+
+
+class Pace:
+    """Lets calls begin no faster than one every `interval_s`, from whichever thread they come."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            begin = max(self._next, time.monotonic())
+            self._next = begin + self._interval_s
+        time.sleep(max(0.0, begin - time.monotonic()))
 
 
 def _parsed(text: str, model: type[Answer]) -> Answer | None:

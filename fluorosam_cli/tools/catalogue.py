@@ -18,18 +18,21 @@ from fluorosam_cli.errors import FluoroError
 if TYPE_CHECKING:
     import numpy as np
 
-    from fluorosam_cli.tools.shapes import Solid
 
-MODULES = ("screws", "wires", "plates", "nails", "spine", "joints", "vessels", "electronics", "tubes", "instruments")  # of designs/, each with its table
+MODULES = (  # of designs/, each with its table
+    "screws", "wires", "plates", "shaped_plates", "nails", "spine", "hips", "knees", "arms", "fixation", "fixators",
+    "drills", "bone_tools", "vessels", "stents", "electronics", "hearts", "tubes", "needles", "instruments",
+    "retractors", "scopes", "markers", "clothing", "foreign_bodies",
+)  # fmt: skip
 
 PLACEMENTS: dict[str, str] = {
     # Rigid tools that enter bone: z is their axis, the tip at the origin, the shaft toward +z.
-    "in_bone": "the tip inside or just through a bone, the shaft along a plausible axis through it, the head or end outside",
+    "in_bone": "the tip inside or just through a bone, the shaft along a likely axis through it, the head outside",
     "pedicle": "through a pedicle into a vertebral body; sometimes one on each side",
     "medullary": "in the canal of a long bone: z along it, +z toward the end it entered, the tip in the far third",
-    "spine_rods": "along the back of the spine, left or right of the spinous processes: z cranial, y anterior, x lateral",
+    "spine_rods": "along the back of the spine beside the spinous processes: z cranial, y anterior, x lateral",
     # Rigid implants on or between bones. The origin is the middle of the surface that meets the bone.
-    "on_bone": "flat on a bone's surface: z along the bone, +y away from it, x across; screws already in a plate point to -y",
+    "on_bone": "flat on a bone's surface: z along the bone, +y away from it, x across; screws in it point to -y",
     "around_bone": "around a long bone: z along the bone's axis, +y away from the body",
     "joint_hip": "the centre of the head at the origin: -z distal along the femur, +x lateral, +y anterior",
     "joint_knee": "the middle of the joint line at the origin: +z proximal, +y anterior, x lateral or medial",
@@ -67,7 +70,7 @@ PLACEMENTS: dict[str, str] = {
     # Outside the patient.
     "skin": "on the skin: origin on it, +z outward",
     "through_skin": "the tip in soft tissue at the origin, the shaft toward +z and out through the skin",
-    "over_field": "hand instruments: tip at the origin, z toward the handle, flat in x-z; above the patient, tip in the field",
+    "over_field": "above the patient: tip at the origin, in the field; z toward the handle, flat in x-z",
     "clutter": "anything in the beam, on or under the patient, lying flat in x-y, the origin its middle",
 }
 
@@ -132,7 +135,8 @@ def tool_named(name: str) -> Tool:
     if name not in by_name:
         near = difflib.get_close_matches(name, by_name, 3)
         raise FluoroError(
-            f"{name}: not a tool of the catalogue", f"{'near: ' + ', '.join(near) if near else 'list: fluoro info tools'}"
+            f"{name}: not a tool of the catalogue",
+            f"{'near: ' + ', '.join(near) if near else 'list: fluoro info tools'}",
         )
     return by_name[name]
 
@@ -200,7 +204,9 @@ def mesh(tool: Tool, centre_line_mm: "np.ndarray | None" = None) -> Mesh:
     offsets = np.cumsum([0, *(len(part.vertices_mm) for part in found)])
     return Mesh(
         np.concatenate([part.vertices_mm for part in found]),
-        np.concatenate([part.triangles + offset for part, offset in zip(found, offsets, strict=False)]).astype(np.int32),
+        np.concatenate([part.triangles + offset for part, offset in zip(found, offsets, strict=False)]).astype(
+            np.int32
+        ),
     )
 
 
@@ -221,7 +227,7 @@ def _built(tool: Tool, centre_line_mm: "np.ndarray | None") -> list[tuple[str, M
         *([_line(tool, centre_line_mm)] if tool.flexible else []), **_arguments(tool)
     )
     solids = {next(iter(tool.materials)): made} if isinstance(made, Solid) else made
-    return [(tool.materials[part], Mesh(*arrays_of(solid))) for part, solid in solids.items()]
+    return [(material, Mesh(*arrays_of(solids[part]))) for part, material in tool.materials.items()]
 
 
 def _arguments(tool: Tool) -> dict[str, float]:
@@ -238,7 +244,9 @@ def _line(tool: Tool, centre_line_mm: "np.ndarray | None"):
         return Line.straight(length)
     points = np.asarray(centre_line_mm, np.float64)
     if points.ndim != 2 or points.shape[1] != 3 or len(points) < 2 or not np.isfinite(points).all():
-        raise FluoroError(f"{tool.name}: its centre line has shape {points.shape}", "give two or more points, (N, 3) mm")
+        raise FluoroError(
+            f"{tool.name}: its centre line has shape {points.shape}", "give two or more points, (N, 3) mm"
+        )
     moved = np.r_[True, np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-6]
     if moved.sum() < 2:
         raise FluoroError(f"{tool.name}: its centre line has no length", "give two or more points that differ")

@@ -18,14 +18,18 @@ _SAGITTA_MM = 0.03  # how far the facets of a bent tool may stand off its curve
 _THIN = 1e-3
 
 Solid = Manifold
+Parts = dict[str, Solid]  # of a tool of several materials: the name of each part and its solid
 Outline = CrossSection
-Points = Sequence[Sequence[float]] | np.ndarray
+Vector = Sequence[float] | np.ndarray
+Points = Sequence[Vector] | np.ndarray
 
 
 # --- round solids -----------------------------------------------------------------------------------------------------
 
 
-def cylinder(radius: float, low: float, high: float, top_radius: float | None = None, segments: int = SEGMENTS) -> Solid:
+def cylinder(
+    radius: float, low: float, high: float, top_radius: float | None = None, segments: int = SEGMENTS
+) -> Solid:
     """A cylinder or cone about z from `low` to `high`."""
     top = radius if top_radius is None else top_radius
     return Manifold.cylinder(high - low, radius, top, segments).translate((0, 0, low))
@@ -35,7 +39,7 @@ def tube(outer: float, inner: float, low: float, high: float, segments: int = SE
     return cylinder(outer, low, high, segments=segments) - cylinder(inner, low - 1, high + 1, segments=segments)
 
 
-def ball(radius: float, centre: Sequence[float] = (0, 0, 0), segments: int = SEGMENTS) -> Solid:
+def ball(radius: float, centre: Vector = (0, 0, 0), segments: int = SEGMENTS) -> Solid:
     return Manifold.sphere(radius, segments).translate(_triple(centre))
 
 
@@ -66,7 +70,7 @@ def outline(points: Points, rounding: float = 0.0) -> Outline:
     return flat
 
 
-def circle(radius: float, centre: Sequence[float] = (0, 0), segments: int = SEGMENTS) -> Outline:
+def circle(radius: float, centre: Vector = (0, 0), segments: int = SEGMENTS) -> Outline:
     return CrossSection.circle(radius, segments).translate((centre[0], centre[1]))
 
 
@@ -79,19 +83,24 @@ def stadium(points: Points, radius: float, segments: int = 24) -> Outline:
     return CrossSection.batch_boolean(hulls, OpType.Add)
 
 
+def flats(outlines: Iterable[Outline]) -> Outline:
+    """The union of outlines."""
+    return CrossSection.batch_boolean(list(outlines), OpType.Add)
+
+
 def extrude(flat: Outline, low: float, high: float, normal: str = "z") -> Solid:
-    """A flat outline given thickness along z; or along "y", its (x, y) becoming (x, z); or along "x", becoming (y, z)."""
+    """A flat outline given thickness along z; or along y, its (x, y) becoming (x, z); or along x, becoming (y, z)."""
     solid = flat.extrude(high - low).translate((0, 0, low))
     if normal == "y":
         return solid.rotate((90, 0, 0)).mirror((0, 1, 0))
     return solid.rotate((90, 0, 90)) if normal == "x" else solid
 
 
-def box(size: Sequence[float], centre: Sequence[float] = (0, 0, 0)) -> Solid:
+def box(size: Vector, centre: Vector = (0, 0, 0)) -> Solid:
     return Manifold.cube(_triple(size), center=True).translate(_triple(centre))
 
 
-def block(size: Sequence[float], rounding: float, centre: Sequence[float] = (0, 0, 0), segments: int = 16) -> Solid:
+def block(size: Vector, rounding: float, centre: Vector = (0, 0, 0), segments: int = 16) -> Solid:
     """A box with rounded edges and corners."""
     half = np.asarray(size) / 2 - rounding
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half + np.asarray(centre)
@@ -101,7 +110,7 @@ def block(size: Sequence[float], rounding: float, centre: Sequence[float] = (0, 
 # --- solids along curves ----------------------------------------------------------------------------------------------
 
 
-def rod(start: Sequence[float], end: Sequence[float], radius: float, end_radius: float | None = None) -> Solid:
+def rod(start: Vector, end: Vector, radius: float, end_radius: float | None = None) -> Solid:
     """A straight round bar, or a cone, between two points."""
     radii = [radius, radius if end_radius is None else end_radius]
     return sweep(np.array([start, end], float), radii, segments=20)
@@ -109,7 +118,7 @@ def rod(start: Sequence[float], end: Sequence[float], radius: float, end_radius:
 
 def sweep(
     path: Points,
-    radius: float | Sequence[float] = 1.0,
+    radius: float | Vector = 1.0,
     section: Points | None = None,
     closed: bool = False,
     segments: int = 12,
@@ -170,7 +179,7 @@ def helix(radius: float, pitch: float, low: float, high: float, per_turn: int = 
     return np.stack([radius * np.cos(angle), radius * np.sin(angle), low + pitch * angle / (2 * np.pi)], 1)
 
 
-def arc(centre: Sequence[float], radius: float, start: float, end: float, count: int = 24, plane: str = "xz"):
+def arc(centre: Vector, radius: float, start: float, end: float, count: int = 24, plane: str = "xz"):
     """Points (count, 3) of a circle's arc from one angle to another in a coordinate plane, e.g. "xz"."""
     angle = np.radians(np.linspace(start, end, count))
     points = np.tile(np.asarray(centre, float), (count, 1))
@@ -337,7 +346,7 @@ def without(solid: Solid, holes: Iterable[Solid]) -> Solid:
     return Manifold.batch_boolean([solid, *holes], OpType.Subtract)
 
 
-def both_sides(solid: Solid, normal: Sequence[float] = (1, 0, 0)) -> Solid:
+def both_sides(solid: Solid, normal: Vector = (1, 0, 0)) -> Solid:
     """A solid and its mirror image."""
     return solid + solid.mirror(_triple(normal))
 
@@ -367,5 +376,5 @@ def _ccw(points: Points) -> np.ndarray:
     return flat if (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() > 0 else flat[::-1]
 
 
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+def _triple(values: Vector) -> tuple[float, float, float]:
     return cast(tuple[float, float, float], tuple(float(value) for value in values))

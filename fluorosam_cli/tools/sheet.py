@@ -1,17 +1,13 @@
 """A contact sheet of tools: each as its own small radiograph, bright where it stops more, with its name below."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.tools.catalogue import Tool, families, parts
-
-if TYPE_CHECKING:
-    from fluorosam_cli.tools.catalogue import Mesh
 
 CELL, CAPTION, HEADING = 148, 26, 30  # pixels
 FINER = 2  # drawn that much finer, then averaged
@@ -95,17 +91,23 @@ def path_lengths(points: np.ndarray, triangles: np.ndarray, shape: tuple[int, in
 
 
 def _view(tool: Tool, vertices: np.ndarray) -> np.ndarray:
-    """Rows are the picture's column and row directions and the depth, in the tool's frame."""
+    """Rows are the picture's column and row directions and the depth, in the tool's frame: from the front (y), from
+    above (z) where it is flat, aslant or from the side where the front hides its shape."""
     extent = np.ptp(vertices, axis=0)
-    if tool.placement == "clutter" or (tool.placement in ("skin", "chest_wall") and extent[2] < max(extent[:2])):
-        return np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])
     front = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    if tool.placement in ("disc_space", "heart"):
-        front = front @ _turn(0, 35) @ _turn(2, 25)
     if tool.file is not None:
-        order = np.argsort(extent)
-        front = np.eye(3)[[order[1], order[2], order[0]]]
-        front[2] *= np.linalg.det(front)
+        axes = np.eye(3)[np.argsort(extent)[[1, 2, 0]]]
+        front = axes * [[1], [1], [np.linalg.det(axes)]]
+    elif tool.placement == "clutter" or extent[2] < 0.5 * min(extent[:2]):
+        front = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]])
+    elif tool.placement in ("disc_space", "heart"):
+        front = front @ _turn(0, 35) @ _turn(2, 25)
+    elif tool.placement == "pedicle" or (tool.placement in ("on_bone", "spine_rods") and extent[1] > 0.8 * extent[0]):
+        front = front @ _turn(2, 75)
+    elif tool.placement == "around_bone":
+        front = front @ _turn(0, 30) @ _turn(2, 20)
+    elif tool.placement == "over_field" and extent[1] > 12:
+        front = front @ _turn(2, 30)
     across, down = np.ptp(vertices @ front.T, axis=0)[:2]
     return _turn(2, -40) @ front if max(down, across) > 3 * min(down, across) else front
 
@@ -134,8 +136,3 @@ def _wrapped(words: str, width: int = 27) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines)
-
-
-def linear_attenuation(density_g_cm3: Mapping[str, float], mass_attenuation_cm2_g: Mapping[str, float]) -> Attenuation:
-    """Per mm, from tables by material."""
-    return lambda material: density_g_cm3[material] * mass_attenuation_cm2_g[material] / 10

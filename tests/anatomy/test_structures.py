@@ -14,9 +14,9 @@ from fluorosam_cli.anatomy.structures import (
 from fluorosam_cli.errors import FluoroError
 
 
-def test_ids_are_one_to_159_in_order_and_names_unique():
-    assert [s.label_id for s in structures()] == list(range(1, 160))
-    assert len({s.name for s in structures()}) == 159
+def test_ids_are_one_to_161_in_order_and_names_unique():
+    assert [s.label_id for s in structures()] == list(range(1, 162))
+    assert len({s.name for s in structures()}) == 161
     assert len(set(names())) == len(names())
 
 
@@ -58,9 +58,10 @@ def test_mirroring_twice_gives_the_name_back_and_keeps_the_groups():
     assert mirrored("spleen") == "spleen"
 
 
-def test_a_group_is_its_members_and_an_unsided_bone_also_itself():
+def test_a_group_is_its_members_and_an_unsided_bone_or_whole_lung_also_itself():
     assert label_ids("kidneys") == (2, 3)
-    assert label_ids("lung_left") == (10, 11)
+    assert label_ids("lung_left") == (160, 10, 11)
+    assert label_ids("lungs") == (10, 11, 12, 13, 14, 160, 161)
     assert set(label_ids("tibia")) == {118, 129, 149}
     assert label_ids("femur_left") == (75,)
 

@@ -1,6 +1,7 @@
 """`fluoro segment-ct --labels`: what a case holds, batches, shards, bad input."""
 
 import csv
+import errno
 import json
 import multiprocessing
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from fluorosam_cli.anatomy.structures import structure
 from fluorosam_cli.artefacts import read_header, sha256_of
 from fluorosam_cli.contracts import Case, Run
-from fluorosam_cli.ct.batch import Recipe, make_cases, shard_of
+from fluorosam_cli.ct.batch import Outcome, Recipe, make_cases, shard_of
 from fluorosam_cli.ct.scans import find_scans
 from fluorosam_cli.ct.volume import Volume, read_nifti, standardise, write_nifti
 
@@ -123,6 +124,84 @@ def test_a_bad_scan_is_listed_and_the_others_are_done(fluoro, scans, tmp_path):
         "skipped": 2,
         "failed": [],
     }
+
+
+def test_folders_which_may_name_a_person_are_not_recorded(fluoro, scans, tmp_path, monkeypatch):
+    """Neither as typed, nor as resolved, nor in what failed."""
+    monkeypatch.chdir(tmp_path)
+    typed = []
+    for name in "abc":
+        typed.append(f"JANE_DOE/{name}.nii.gz")
+        save(Path(typed[-1]), hu())
+    Path(typed[1]).write_text("no image")
+    save(Path("JANE_SEG/c.nii.gz"), ids() * np.float32(0.3))
+    for name in "ab":
+        save(Path(f"JANE_SEG/{name}.nii.gz"), ids())
+    words = ["segment-ct", *typed, "--labels", "JANE_SEG", "-o", "ct"]
+    monkeypatch.setattr("sys.argv", ["fluoro", *words])
+    code, _, err = fluoro(*words)
+    assert code == 1
+    assert "JANE_DOE/b.nii.gz: not a readable" in err
+    text = Path("ct/run.json").read_text()
+    assert "JANE" not in text
+    run = json.loads(text)
+    assert run["argv"] == ["segment-ct", "(3 not recorded)", "--labels", "(1 not recorded)", "-o", "ct"]
+    assert (run["config"]["scans"], run["config"]["labels"]) == ("not recorded", "not recorded")
+    assert [problem.partition(" (")[0] for problem in run["failed"]] == [
+        "b: not a readable NIfTI, NRRD or MetaImage file",
+        "c: holds 1.5, labels are whole numbers",
+    ]
+
+
+def test_a_folder_that_has_grown_is_gone_on_with(fluoro, scans, tmp_path):
+    words = ["--labels", scans / "labels", "-o", tmp_path / "ct"]
+    assert fluoro("segment-ct", scans / "a.nii.gz", *words)[0] == 0
+    code, out, err = fluoro("segment-ct", *scans.glob("*.nii.gz"), *words, "--resume", "--json")
+    assert code == 0, err
+    assert {key: json.loads(out)[key] for key in ("cases", "skipped")} == {"cases": 2, "skipped": 1}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_ends_the_batch(fluoro, scans, tmp_path, monkeypatch, processes):
+    """Unlike a bad scan: whoever goes on would work for nothing."""
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct"]
+    if processes == 1:
+        written = []
+
+        def write(path: Path, volume: Volume) -> None:
+            written.append(path)
+            if len(written) > 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write_nifti(path, volume)
+
+        monkeypatch.setattr("fluorosam_cli.ct.cases.write_nifti", write)
+    else:
+        full = [
+            Outcome(scan, None, [f"{scan.subject}: no space left on device"], True) for scan in find_scans([scans])[0]
+        ]
+        monkeypatch.setattr("fluorosam_cli.ct.batch.make_cases", lambda *_: iter(full))
+    code, _, err = fluoro(*words)
+    assert code == 1
+    assert "nii.gz: no space left on device\nhint: mend that, and continue with --resume" in err
+    assert "failed: " not in err
+    monkeypatch.undo()
+    assert fluoro(*words, *(["--resume"] if processes == 1 else []))[0] == 0
+
+
+def test_whole_lungs_of_either_kind_become_a_left_and_a_right_one(fluoro, tmp_path):
+    save(tmp_path / "a.nii.gz", np.random.default_rng(0).integers(-900, -700, (20, 12, 12)).astype(np.int16))
+    lungs = np.zeros((20, 12, 12), np.uint8)
+    lungs[1:8, 2:9, 2:9], lungs[12:18, 2:9, 2:9] = 1, 1
+    for name, table in (("both", {"1": "Lungs"}), ("each", {"1": "Lung_R", "2": "Lung_L"})):
+        folder = tmp_path / name
+        numbers = np.where(np.arange(20) < 10, 1, 2 if name == "each" else 1).astype(np.uint8)
+        save(folder / "l.nii.gz", lungs * numbers[:, None, None])
+        (folder / "l.json").write_text(json.dumps(table))
+        code, _, err = fluoro("segment-ct", tmp_path / "a.nii.gz", "--labels", folder / "l.nii.gz", "-o", folder / "ct")
+        assert code == 0, err
+        case = read_header(folder / "ct" / "a" / "case.json", Case)
+        volumes = {entry.name: entry.volume_ml for entry in case.structures}
+        assert volumes == {"lung_left": 6 * 49 * 0.012, "lung_right": 7 * 49 * 0.012}
 
 
 def test_a_killed_run_continues_to_the_same_bytes(fluoro, scans, tmp_path):
@@ -375,14 +454,14 @@ REAL = {"chest_ct": 89, "abdomen_pelvis_ct": 61, "head_ct": 1}
 @pytest.mark.data
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_scan_is_the_same_case_as_nifti_and_as_a_dicom_series(fluoro, shared_data, tmp_path, name):
-    """Every second row and column, to be quick; the head has no labels, so its skull is what is denser than bone."""
+    """Every fourth row and column, to be quick; the head has no labels, so its skull is what is denser than bone."""
     ct = standardise(read_nifti(shared_data / name / "ct.nii.gz"), fill=-1024)
     if name == "head_ct":
         labels = Volume(np.where(ct.array > 300, structure("skull").label_id, 0).astype(np.uint8), ct.world_from_voxel)
     else:
         labels = standardise(read_nifti(shared_data / name / "seg.nii.gz"), fill=0, nearest=True)
-    half = ct.world_from_voxel @ np.diag([2.0, 2, 1, 1])
-    ct, labels = (Volume(np.ascontiguousarray(volume.array[:, ::2, ::2]), half) for volume in (ct, labels))
+    fourth = ct.world_from_voxel @ np.diag([4.0, 4, 1, 1])
+    ct, labels = (Volume(np.ascontiguousarray(volume.array[:, ::4, ::4]), fourth) for volume in (ct, labels))
     write_nifti(tmp_path / "nifti" / "x.nii.gz", ct)
     write_nifti(tmp_path / "x.nii.gz", labels)
     dicom_files.save(dicom_files.series_of(ct), tmp_path / "dicom")

@@ -30,15 +30,20 @@ def series(tmp_path):
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = turned @ np.diag([1.5, 1.5, 2.0]), [10, -20, 30]
     hu = np.random.default_rng(0).integers(-900, 900, SHAPE).astype(np.int16)
-    files = dicom_files.series_of(Volume(hu, matrix), PatientID="p", StudyID="1", StudyDate="", StudyTime="")
+    files = complete(dicom_files.series_of(Volume(hu, matrix), PatientID="p", StudyID="1", StudyDate="", StudyTime=""))
+    dicom_files.save(files, tmp_path / "scans" / "s1")
+    (scan,), _ = find_scans([tmp_path / "scans"])
+    return files, scan, read_scan(scan)
+
+
+def complete(files):
+    """What highdicom wants of the scan besides."""
     for data in files:
         data.PatientName = data.PatientBirthDate = data.PatientSex = data.AccessionNumber = ""
         data.FrameOfReferenceUID = "1.2.3"
         data.SliceThickness = 2
         data.ReferringPhysicianName = ""
-    dicom_files.save(files, tmp_path / "scans" / "s1")
-    (scan,), _ = find_scans([tmp_path / "scans"])
-    return files, scan, read_scan(scan)
+    return files
 
 
 def labels_on_slices() -> np.ndarray:
@@ -120,6 +125,25 @@ def test_a_segmentation_comes_out_as_it_went_in(series, tmp_path, kind):
     assert notes == []
 
 
+def test_on_a_tilted_gantry_the_labels_stay_on_the_anatomy(tmp_path):
+    """Slices shifted against each other are straightened, scan and labels alike."""
+    tilt = np.radians(20)
+    matrix = np.diag([1.5, 1.5, 2.0, 1.0])
+    matrix[:3, 1] = 1.5 * np.array([0, np.cos(tilt), -np.sin(tilt)])
+    marked = np.zeros(SHAPE, np.uint8)
+    marked[3:9, 4:10, 5:9] = 1
+    hu = np.where(marked, 500, -900).astype(np.int16)
+    files = complete(dicom_files.series_of(Volume(hu, matrix), PatientID="p", StudyID="1", StudyDate="", StudyTime=""))
+    dicom_files.save(files, tmp_path / "scan")
+    path = write_seg(files, tmp_path / "seg.dcm", "BINARY", marked)
+    (scan,), _ = find_scans([tmp_path / "scan"])
+    ct = read_scan(scan)
+    labels, _ = read_labels(find_labels(path, scan), ct)
+    inside = labels.array > 0
+    assert inside.sum() == marked.sum()
+    assert ct.array[inside].mean() > 350  # voxels at an edge are half air
+
+
 def test_a_segmentation_is_found_by_the_series_it_belongs_to(series, tmp_path):
     files, scan, _ = series
     path = write_seg(files, tmp_path / "results" / "deep" / "x.dcm", "BINARY")
@@ -150,9 +174,28 @@ def test_a_segment_that_is_not_known_is_named(series, tmp_path):
         read_labels(source, ct)
 
 
-def test_a_damaged_segmentation_is_refused(series, tmp_path):
+def test_a_damaged_segmentation_is_refused_and_nothing_of_its_header_is_said(series, tmp_path, capfd):
     files, scan, ct = series
     path = write_seg(files, tmp_path / "seg.dcm", "BINARY")
-    path.write_bytes(path.read_bytes()[:-60])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60])
     with pytest.raises(FluoroError, match=r"seg\.dcm: not a readable DICOM segmentation"):
         read_labels(find_labels(path, scan), ct)
+    path.write_bytes(whole.replace(b"1.5", b"SEC"))
+    with pytest.raises(FluoroError, match=r"seg\.dcm: not a readable DICOM segmentation \(\w+\)$") as caught:
+        read_labels(find_labels(path, scan), ct)
+    assert "SEC" not in str(caught.value) + "".join(capfd.readouterr())
+
+
+def test_slices_at_odd_places_are_refused(series, tmp_path):
+    import pydicom
+
+    files, scan, ct = series
+    path = write_seg(files, tmp_path / "seg.dcm", "BINARY")
+    data = pydicom.dcmread(path)
+    place = data.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient
+    for wrong, words in ((0.8, "not evenly spaced"), (1e9, "not evenly spaced|voxels|extent")):
+        place[2] = float(place[2]) + wrong
+        data.save_as(path)
+        with pytest.raises(FluoroError, match=words):
+            read_labels(find_labels(path, scan), ct)

@@ -6,7 +6,6 @@ import pytest
 from fluorosam_cli.anatomy.structures import structure, structures
 from fluorosam_cli.ct.body import AIR_HU, set_table_aside
 from fluorosam_cli.ct.cases import describe_structures
-from fluorosam_cli.ct.limbs import tell_sides
 from fluorosam_cli.ct.phantom import make_phantom
 from fluorosam_cli.ct.quality import assess, measure, summary_table, volume_ranges_ml
 from fluorosam_cli.ct.volume import Volume, standardise
@@ -140,7 +139,7 @@ def test_metal_is_measured(torso):
 
 
 def test_the_summary_shows_only_the_suspicious_of_many():
-    row = {"structures": "3", "cut": "", "table_ml": "1", "metal_ml": "0", "groups": "0", "body_ml": "9"}
+    row = {"structures": "3", "cut": "", "table_ml": "1", "metal_ml": "0", "body_ml": "9"}
     rows = [{**row, "case": f"c{n}", "findings": "odd" if n == 50 else ""} for n in range(99)]
     assert summary_table(rows[:2])[1:] == [
         "c0    3           -    1         0         -",
@@ -226,50 +225,3 @@ def test_the_axis_from_head_to_foot_may_be_any(torso):
 def test_a_scan_of_nothing_is_left_alone():
     scan = Volume(np.full((12, 12, 12), -1000, np.int16), np.eye(4))
     assert set_table_aside(scan, Volume(np.zeros((12, 12, 12), np.uint8), np.eye(4))) == 0.0
-
-
-# --- sides of limbs ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def legs() -> Volume:
-    return standardise(make_phantom(0, 0, "legs", 4.0).labels, fill=0, nearest=True)
-
-
-def unsided(labels: Volume) -> Volume:
-    table = np.arange(256, dtype=np.uint8)
-    for entry in structures():
-        if 118 <= entry.label_id <= 139:
-            table[entry.label_id] = structure(entry.name.rpartition("_")[0]).label_id
-    return Volume(table[labels.array], labels.world_from_voxel)
-
-
-def test_limb_bones_get_the_side_of_the_femur_they_hang_on(legs):
-    told = tell_sides(unsided(legs))
-    sided = np.isin(
-        legs.array,
-        [
-            structure(f"{bone}_{side}").label_id
-            for bone in ("tibia", "fibula", "patella", "tarsal")
-            for side in ("left", "right")
-        ],
-    )
-    assert sided.any()
-    np.testing.assert_array_equal(told.array[sided], legs.array[sided])
-
-
-def test_without_femora_the_two_legs_tell_each_other_apart(legs):
-    keep = np.array([118 <= label_id <= 139 for label_id in range(256)])
-    bones = Volume(np.where(keep[legs.array], legs.array, 0).astype(np.uint8), legs.world_from_voxel)
-    np.testing.assert_array_equal(tell_sides(unsided(bones)).array, bones.array)
-
-
-def test_one_leg_alone_has_no_side(legs):
-    left = np.array([entry.label_id for entry in structures() if 118 <= entry.label_id <= 139 and entry.side == "left"])
-    alone = Volume(np.where(np.isin(legs.array, left), legs.array, 0).astype(np.uint8), legs.world_from_voxel)
-    told = tell_sides(unsided(alone))
-    assert set(np.unique(told.array)) <= {0, *range(149, 160)}
-
-
-def test_labels_without_limbs_are_passed_on(torso):
-    assert tell_sides(torso[1]) is torso[1]

@@ -98,7 +98,9 @@ def test_limb_bones_are_run_where_there_are_licence_and_weights_and_left_out_alo
     assert left_out == ["limb bones left out: no weights (totalseg_download_weights -t appendicular_bones)"]
     pretend_weights(home, LIMBS)
     assert plan_runs("total") == ((Run("total"), Run(LIMBS)), [])
-    assert plan_runs("fast") == ((Run("total --fast"),), [])
+    runs, left_out = plan_runs("fast")
+    assert runs == (Run("total --fast"),)
+    assert left_out == ["limb bones left out with --fast; --task appendicular_bones runs them all the same"]
 
 
 def test_a_licensed_task_asked_for_without_licence_is_refused(home, monkeypatch):

@@ -376,13 +376,14 @@ def test_joseph_agrees_with_siddon_on_a_smooth_body_and_leaves_the_masks_alone()
     distance = np.sqrt(x**2 + y**2 + z**2)
     hu = np.clip(1500 - 80 * distance, -1000, 1000).astype(np.int16)
     labels = (distance < 12).astype(np.uint8)
-    densities = np.maximum(np.arange(4096, dtype=np.float32) - 24, 0)[:, None] / 1000
+    densities = np.maximum(np.arange(4096, dtype=np.float32) - 24, 0)[:, None] / 1000 * [1, 0, 0, 0, 0.5]
     view = carm(25, 15)
     siddon, joseph = (
         project(Projector(hu, labels, centred(hu.shape), ONE, densities, interpolation=kind), view)
         for kind in ("siddon", "joseph")
     )
     thick = siddon.mass_g_cm2 > 1
+    assert np.allclose(joseph.mass_g_cm2[4], joseph.mass_g_cm2[0] / 2)
     assert np.abs(joseph.mass_g_cm2 / np.maximum(siddon.mass_g_cm2, 1e-6) - 1)[thick].mean() < 0.01
     assert not np.array_equal(joseph.mass_g_cm2, siddon.mass_g_cm2)
     assert np.array_equal(joseph.bits, siddon.bits)

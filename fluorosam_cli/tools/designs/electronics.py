@@ -1,19 +1,33 @@
 """Devices with electronics, heart valves and occluders. Leads take a `Line` from the electrode outward to the case."""
 
-import math
-
 import numpy as np
 
-from fluorosam_cli.tools.designs.vessels import zigzag
 from fluorosam_cli.tools.shapes import (
-    Line, Outline, Solid, arc, around, ball, block, both_sides, box, circle, cylinder, extrude, helix, hull, outline,
-    ring, rod, shell, smooth, stadium, sweep, together, tube, union, without,
-)  # fmt: skip
-
-Parts = dict[str, Solid]
-
-
-# --- pulse generators and their leads ---------------------------------------------------------------------------------
+    Line,
+    Parts,
+    Solid,
+    arc,
+    around,
+    ball,
+    block,
+    both_sides,
+    box,
+    circle,
+    cylinder,
+    extrude,
+    helix,
+    hull,
+    outline,
+    ring,
+    rod,
+    smooth,
+    stadium,
+    sweep,
+    together,
+    tube,
+    union,
+    without,
+)
 
 
 def pacemaker_single(line: Line, case_mm: float) -> Parts:
@@ -44,14 +58,20 @@ def defibrillator_dual_coil(line: Line, case_mm: float) -> Parts:
 def spinal_cord_stimulator(line: Line, contacts: float) -> Parts:
     """A thin lead with ring contacts in the spinal canal."""
     rings = union(line.bend(tube(0.72, 0.5, 2 + 7 * i, 5 + 7 * i, 12)) for i in range(int(contacts)))
-    return _generator(line, 48, 10, [{"lead": line.bend(cylinder(0.4, 0, line.length_mm, segments=8)), "electrodes": rings}])
+    return _generator(
+        line, 48, 10, [{"lead": line.bend(cylinder(0.4, 0, line.length_mm, segments=8)), "electrodes": rings}]
+    )
 
 
 def paddle_stimulator(line: Line, columns: float) -> Parts:
     """A flat lead with columns of plate contacts."""
     count, width = int(columns), 2.6
     half = (count - 1) / 2
-    plates = union(line.bend(block((2.0, 0.5, 4), 0.2, ((c - half) * width, 0, 6 + 6.5 * r), 8)) for c in range(count) for r in range(8))
+    plates = union(
+        line.bend(block((2.0, 0.5, 4), 0.2, ((c - half) * width, 0, 6 + 6.5 * r), 8))
+        for c in range(count)
+        for r in range(8)
+    )
     backing = line.bend(box((count * width + 1, 1.6, 56), (0, 0, 28))) - plates
     wires = union(line.bend(cylinder(0.45, 56, line.length_mm, segments=8).translate((x, 0, 0))) for x in (-0.8, 0.8))
     made = _generator(line, 48, 10, [{"lead": wires, "electrodes": plates}])
@@ -96,7 +116,9 @@ def drug_pump(diameter_mm: float) -> Parts:
     radius = diameter_mm / 2
     hollow = cylinder(radius, -9, 9, segments=48) - cylinder(radius - 1, -8.2, 8.2, segments=48)
     port = tube(5, 4, -8.2, 8.2, 24).translate((0.45 * radius, 0, 0))
-    roller = (tube(12, 9, -3, 3) + around(cylinder(2.5, -3.5, 3.5, segments=14).translate((9, 0, 0)), 3)).translate((-0.3 * radius, 8, 0))
+    roller = (tube(12, 9, -3, 3) + around(cylinder(2.5, -3.5, 3.5, segments=14).translate((9, 0, 0)), 3)).translate(
+        (-0.3 * radius, 8, 0)
+    )
     battery = cylinder(9, -5, 5).translate((-0.3 * radius, -16, 0))
     connector = block((12, 7, 6), 1.5, (radius + 4, 0, 0)) - cylinder(radius, -9, 9, segments=48)
     return {"case": union([hollow, port]), "inside": union([roller - port, battery - port]), "seal": connector}
@@ -108,14 +130,18 @@ def cochlear_implant(turns: float) -> Parts:
     magnet = cylinder(5.5, -1.2, 1.2).translate((0, -20, 0))
     case = block((24, 26, 4), 1.6, (0, 12, 0))
     angle = np.linspace(0, 2 * np.pi * turns, 60)
-    spiral = np.stack([(4.5 - 0.4 * angle) * np.cos(angle), (4.5 - 0.4 * angle) * np.sin(angle), -22 - 0.25 * angle], 1) + (26, 30, 0)
+    radius = 4.5 - 0.4 * angle
+    spiral = np.stack([26 + radius * np.cos(angle), 30 + radius * np.sin(angle), -22 - 0.25 * angle], 1)
     path = np.vstack([smooth([(8, 22, -1), (16, 34, -4), (30.5, 40, -14), tuple(spiral[0])], 20)[:-1], spiral])
     contacts = together([ball(0.42, spiral[i], 8) for i in range(0, 60, 4)])
     wire = sweep(path, 0.28, segments=8) - contacts
-    return {"receiver": without(case, [block((22.5, 24.5, 2.8), 1.0, (0, 12, 0))]), "coil": coil, "magnet": magnet, "contacts": contacts, "wire": wire - case}
-
-
-# --- on the skin ------------------------------------------------------------------------------------------------------
+    return {
+        "receiver": without(case, [block((22.5, 24.5, 2.8), 1.0, (0, 12, 0))]),
+        "coil": coil,
+        "magnet": magnet,
+        "contacts": contacts,
+        "wire": wire - case,
+    }
 
 
 def ecg_electrode(diameter_mm: float) -> Parts:
@@ -126,8 +152,14 @@ def ecg_electrode(diameter_mm: float) -> Parts:
 
 def ecg_lead(line: Line, diameter_mm: float) -> Parts:
     """An electrode with its snap clip and cable."""
-    snap = union([cylinder(4.5, 0, 0.8, segments=20), cylinder(2, 0, 4, segments=16), tube(4.6, 3.2, 2, 4, 20)]).rotate((90, 0, 0))
-    return {"snap": line.place(snap, 0), "cable": line.bend(tube(diameter_mm / 2, 0.35, 6, line.length_mm, 10)), "core": line.bend(cylinder(0.35, 6, line.length_mm, segments=6))}
+    snap = union([cylinder(4.5, 0, 0.8, segments=20), cylinder(2, 0, 4, segments=16), tube(4.6, 3.2, 2, 4, 20)]).rotate(
+        (90, 0, 0)
+    )
+    return {
+        "snap": line.place(snap, 0),
+        "cable": line.bend(tube(diameter_mm / 2, 0.35, 6, line.length_mm, 10)),
+        "core": line.bend(cylinder(0.35, 6, line.length_mm, segments=6)),
+    }
 
 
 def defibrillator_pad(length_mm: float, width_mm: float) -> Parts:
@@ -140,7 +172,9 @@ def defibrillator_pad(length_mm: float, width_mm: float) -> Parts:
 
 def return_electrode(length_mm: float) -> Parts:
     """The split plate of electrosurgery, with its clamp."""
-    half = both_sides(_flat_rounded(0.24 * length_mm, 0.8 * length_mm, 6, 0.6, 0.75).translate((0.15 * length_mm, 0, 0)))
+    half = both_sides(
+        _flat_rounded(0.24 * length_mm, 0.8 * length_mm, 6, 0.6, 0.75).translate((0.15 * length_mm, 0, 0))
+    )
     clamp = block((26, 20, 6), 2, (0, 0.5 * length_mm, 4)) - block((18, 12, 2.5), 0.5, (0, 0.5 * length_mm, 4))
     return {"foil": half, "clamp": clamp}
 
@@ -160,118 +194,25 @@ def hearing_aid(length_mm: float) -> Parts:
     """Behind the ear: a curved case with battery, receiver and tube."""
     body = sweep(arc((0, 0, 0), 0.6 * length_mm, 60, 170, 24, "xy"), [4.6] * 24, segments=14)
     battery = cylinder(3.9, -1.8, 1.8).translate((-0.6 * length_mm, 3, 0))
-    parts = union([battery, box((4, 6, 3), (-0.35 * length_mm, 0.5 * length_mm, 0)), box((5, 3, 3), (0.1 * length_mm, 0.6 * length_mm, 0))])
-    earhook = sweep(smooth([(0.3 * length_mm, 0.5 * length_mm, 0), (0.62 * length_mm, 0.3 * length_mm, 0), (0.6 * length_mm, -0.2 * length_mm, 0)], 20), 1.2)
+    parts = union(
+        [
+            battery,
+            box((4, 6, 3), (-0.35 * length_mm, 0.5 * length_mm, 0)),
+            box((5, 3, 3), (0.1 * length_mm, 0.6 * length_mm, 0)),
+        ]
+    )
+    earhook = sweep(
+        smooth(
+            [
+                (0.3 * length_mm, 0.5 * length_mm, 0),
+                (0.62 * length_mm, 0.3 * length_mm, 0),
+                (0.6 * length_mm, -0.2 * length_mm, 0),
+            ],
+            20,
+        ),
+        1.2,
+    )
     return {"battery": parts, "shell": union([body, earhook]) - parts}
-
-
-# --- heart valves and occluders ---------------------------------------------------------------------------------------
-
-
-def bileaflet_valve(diameter_mm: float) -> Parts:
-    """A ring with two half-moon leaflets, half open."""
-    radius = diameter_mm / 2
-    housing = tube(radius, radius - 2, -4, 4, 48)
-    leaf = (extrude(circle(radius - 2.4, segments=40) ^ outline([(0.6, -99), (99, -99), (99, 99), (0.6, 99)]), -0.6, 0.6))
-    leaves = [leaf.rotate((0, -55, 0)), leaf.rotate((0, 0, 180)).rotate((0, 55, 0))]
-    cuff = tube(radius + 3, radius + 0.05, -2, 3, 48)
-    return {"housing": housing, "leaflets": union(leaves) - housing, "cuff": cuff}
-
-
-def tilting_disc_valve(diameter_mm: float) -> Parts:
-    """A ring with struts and a disc that tilts."""
-    radius = diameter_mm / 2
-    strut = sweep(smooth([(-radius + 1, 3, 0), (-2, 3.5, 4), (3, 0, 5), (-2, -3.5, 4), (-radius + 1, -3, 0)], 24), 0.7)
-    low = sweep(smooth([(radius - 1, 3, 0), (1, 2, -4), (1, -2, -4), (radius - 1, -3, 0)], 20), 0.7)
-    frame = union([tube(radius, radius - 2, -2, 2, 48), strut, low])
-    disc = cylinder(radius - 2.6, -0.8, 0.8, segments=40).rotate((0, 50, 0))
-    return {"housing": frame, "disc": disc - frame}
-
-
-def caged_ball_valve(diameter_mm: float) -> Parts:
-    """A ball in a cage of wires (Starr-Edwards)."""
-    radius = diameter_mm / 2
-    cage = [sweep(arc((0, 0, 3), radius - 0.5, a, 90, 14), 0.8).rotate((0, 0, turn)) for turn in (0, 120, 240) for a in (0,)]
-    frame = union([ring(radius, 1.6, 48, 12), *(c.scale((1, 1, 1.25)) for c in cage)])
-    return {"cage": frame, "ball": ball(radius - 2, (0, 0, 0.42 * radius)) - frame}
-
-
-def bioprosthetic_valve(diameter_mm: float) -> Solid:
-    """The wire frame of an animal valve: a crown with three posts."""
-    radius, height = diameter_mm / 2, 0.55 * diameter_mm
-    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
-    crown = np.stack([radius * np.cos(angle), radius * np.sin(angle), height * np.abs(np.cos(1.5 * angle)) ** 1.6], 1)
-    return together([sweep(crown, 0.55, closed=True, segments=8), ring(radius + 1.4, 0.5, 48, 8)])
-
-
-def transcatheter_valve(diameter_mm: float, height_mm: float) -> Parts:
-    """A short balloon-expanded crown with a skirt."""
-    rows, radius = 3, diameter_mm / 2
-    step = height_mm / rows
-    crown = together([zigzag(radius, 12, step, (i + 0.5) * step - height_mm / 2, 0.3, 15 * (i % 2)) for i in range(rows)])
-    skirt = tube(radius - 0.5, radius - 0.9, -height_mm / 2, 0, 36)
-    return {"frame": crown, "skirt": skirt}
-
-
-def self_expanding_valve(diameter_mm: float) -> Parts:
-    """A tall waisted frame that reaches into the aorta."""
-    rows = 7
-    frame = []
-    for i in range(rows):
-        z = -22 + 7.5 * i
-        radius = diameter_mm / 2 * (1 - 0.22 * math.sin(math.pi * min(i / 4.5, 1)) + 0.18 * max(i - 4, 0) / 2)
-        frame.append(zigzag(radius, 12, 7.5, z, 0.24, 15 * (i % 2)))
-    skirt = tube(0.46 * diameter_mm, 0.45 * diameter_mm, -24, -4, 36)
-    return {"frame": together(frame), "skirt": skirt}
-
-
-def annuloplasty_ring(diameter_mm: float, open_deg: float) -> Solid:
-    """A kidney-shaped ring or band around a leaking valve."""
-    angle = np.radians(np.linspace(open_deg / 2, 360 - open_deg / 2, 64, endpoint=open_deg > 0)) + np.pi / 2
-    path = np.stack([diameter_mm / 2 * np.cos(angle), 0.36 * diameter_mm * np.sin(angle) - 2 * (np.sin(angle) > 0) * np.sin(angle) ** 2, 1.2 * np.cos(2 * angle)], 1)
-    return sweep(path, 1.1, closed=open_deg == 0, segments=10)
-
-
-def septal_occluder(waist_mm: float) -> Solid:
-    """Two discs of wire mesh joined by a waist."""
-    wires = []
-    for z, radius in ((-3.0, waist_mm / 2 + 7), (3.0, waist_mm / 2 + 5)):
-        for k in range(12):
-            swirl = np.radians(np.linspace(0, 75, 14))
-            grow = np.linspace(1.2, radius, 14)
-            for sign in (1, -1):
-                spiral = np.stack([grow * np.cos(swirl * sign), grow * np.sin(swirl * sign), z + 0.12 * sign + 0 * grow], 1)
-                wires.append(sweep(spiral, 0.08, segments=5).rotate((0, 0, 30 * k)))
-        wires.append(ring(radius, 0.12, 40, 6).translate((0, 0, z)))
-    hubs = [cylinder(1.1, -6.5, -3.2, segments=14), cylinder(1.1, 3.2, 5.5, segments=14)]
-    return together([*wires, *hubs, tube(waist_mm / 2, waist_mm / 2 - 0.12, -2.7, 2.7, 32)])
-
-
-def appendage_occluder(diameter_mm: float) -> Solid:
-    """An umbrella of struts with barbs for the left atrial appendage."""
-    radius = diameter_mm / 2
-    strut = sweep(smooth([(0.8, 0, 10), (0.7 * radius, 0, 10.5), (radius, 0, 4), (0.96 * radius, 0, -8), (0.8 * radius, 0, -10)], 20), 0.2, segments=6)
-    return together([*(strut.rotate((0, 0, 36 * k)) for k in range(10)), cylinder(1.2, 8, 12, segments=12)])
-
-
-def mitral_clip(arm_mm: float) -> Solid:
-    """Two arms and two grippers that pinch the leaflets together."""
-    arm = block((3.5, 1.2, arm_mm), 0.5, (0, 2.2, arm_mm / 2)).rotate((-12, 0, 0))
-    gripper = block((2.6, 0.8, 0.8 * arm_mm), 0.3, (0, 1.0, arm_mm / 2)).rotate((-6, 0, 0))
-    return union([both_sides(arm + gripper, (0, 1, 0)), cylinder(1.8, -6, 1.5, segments=16)])
-
-
-def left_ventricular_pump(outflow_mm: float) -> Parts:
-    """An implanted turbine in the apex of the heart with its outflow graft and driveline; +z is the inflow."""
-    case = union([cylinder(24, -18, 0, segments=48), cylinder(10, 0, 24, segments=32)]) - cylinder(7.5, -3, 30)
-    rotor = tube(14, 8, -14, -6, 32)
-    path = smooth([(24, 0, -9), (42, 0, -4), (55, 8, 20), (50, 16, 60), (36, 16, outflow_mm)], 40)
-    graft = sweep(path, 1.2 * 5, segments=16) - sweep(path, 5.6, segments=16)
-    driveline = sweep(smooth([(-22, 0, -9), (-40, 10, -20), (-46, 20, -60), (-20, 30, -110)], 40), 1.8, segments=10)
-    return {"case": without(case, [tube(14.4, 7.6, -14.4, -5.6, 32)]), "rotor": rotor, "driveline": driveline - case, "graft": graft - case}
-
-
-# --- how they are made ------------------------------------------------------------------------------------------------
 
 
 def _lead(line: Line, diameter: float, coils: list[tuple[float, float]] | None = None) -> Parts:
@@ -281,7 +222,10 @@ def _lead(line: Line, diameter: float, coils: list[tuple[float, float]] | None =
     for low, high in coils or ():
         if high < end:
             electrodes.append(tube(1.25 * radius, 0.3 * diameter, low + 4, high, 10))
-    return {"lead": line.bend(cylinder(0.28 * diameter, 2, end, segments=8)), "electrodes": union(line.bend(e) for e in electrodes)}
+    return {
+        "lead": line.bend(cylinder(0.28 * diameter, 2, end, segments=8)),
+        "electrodes": union(line.bend(e) for e in electrodes),
+    }
 
 
 def _atrial_lead(line: Line) -> Parts:
@@ -303,31 +247,56 @@ def _side_lead(line: Line) -> Parts:
 def _generator(line: Line, case_mm: float, thick_mm: float, leads: list[Parts]) -> Parts:
     """A case at the end of the line: a metal shell with battery and board, a plastic header with its connectors."""
     half, end = case_mm / 2, line.length_mm
-    flat = stadium([(-0.14 * case_mm, 0), (0.14 * case_mm, 0)], 0.5 * half + 8).scale((1, 1)) + circle(half, (0, 0.05 * case_mm), 40)
+    flat = stadium([(-0.14 * case_mm, 0), (0.14 * case_mm, 0)], 0.5 * half + 8).scale((1, 1)) + circle(
+        half, (0, 0.05 * case_mm), 40
+    )
     centre = 10 + half
     can = extrude(flat, -thick_mm / 2, thick_mm / 2, "y").translate((0, 0, centre))
     inner = extrude(flat.offset(-0.6), -thick_mm / 2 + 0.5, thick_mm / 2 - 0.5, "y").translate((0, 0, centre))
     lower = box((200, 50, 100), (0, 0, centre + 53))
     battery = extrude(flat.offset(-2.2), -thick_mm / 2 + 1, thick_mm / 2 - 1, "y").translate((0, 0, centre)) ^ lower
-    shell_of_battery = battery - (extrude(flat.offset(-2.6), -thick_mm / 2 + 1.3, thick_mm / 2 - 1.3, "y").translate((0, 0, centre)) ^ lower.translate((0, 0, 0.6)))
-    board = extrude(flat.offset(-3.5), -0.7, 0.7, "y").translate((0, 0, centre)) ^ box((200, 50, 60), (0, 0, centre - 31))
-    chips = union(box((0.16 * case_mm, 2.4, 0.14 * case_mm), (x * case_mm, 0, centre - z * case_mm)) for x, z in ((-0.18, 0.12), (0.08, 0.2), (0.2, 0.08)))
+    shell_of_battery = battery - (
+        extrude(flat.offset(-2.6), -thick_mm / 2 + 1.3, thick_mm / 2 - 1.3, "y").translate((0, 0, centre))
+        ^ lower.translate((0, 0, 0.6))
+    )
+    board = extrude(flat.offset(-3.5), -0.7, 0.7, "y").translate((0, 0, centre)) ^ box(
+        (200, 50, 60), (0, 0, centre - 31)
+    )
+    chips = union(
+        box((0.16 * case_mm, 2.4, 0.14 * case_mm), (x * case_mm, 0, centre - z * case_mm))
+        for x, z in ((-0.18, 0.12), (0.08, 0.2), (0.2, 0.08))
+    )
     header = block((0.74 * case_mm, thick_mm, 13), 2.5, (0, 0, 6.5)) - can
-    screws = union(cylinder(1.6, -thick_mm / 2, thick_mm / 2, segments=12).rotate((90, 0, 0)).translate((x * case_mm, 0, 7)) for x in (-0.2, 0.05, 0.24)[: len(leads) + 1])
+    screws = union(
+        cylinder(1.6, -thick_mm / 2, thick_mm / 2, segments=12).rotate((90, 0, 0)).translate((x * case_mm, 0, 7))
+        for x in (-0.2, 0.05, 0.24)[: len(leads) + 1]
+    )
     case = (can - inner) + shell_of_battery
     lead = union(part["lead"] for part in leads)
-    placed = {name: line.place(solid, end) for name, solid in {"case": case, "board": board + chips, "screws": screws, "seal": header - screws}.items()}
+    placed = {
+        name: line.place(solid, end)
+        for name, solid in {"case": case, "board": board + chips, "screws": screws, "seal": header - screws}.items()
+    }
     electrodes = union(part["electrodes"] for part in leads) - lead
     outside = lead - union([line.place(can, end), line.place(header, end)])
-    return {"case": placed["case"], "electrodes": electrodes, "lead": outside, "board": placed["board"], "connectors": placed["screws"], "seal": placed["seal"]}
+    return {
+        "case": placed["case"],
+        "electrodes": electrodes,
+        "lead": outside,
+        "board": placed["board"],
+        "connectors": placed["screws"],
+        "seal": placed["seal"],
+    }
 
 
 def _scaled(solid: Solid, factor: float) -> Solid:
     low, high = np.array(solid.bounding_box()).reshape(2, 3)
-    centre = tuple((low + high) / 2)
-    return solid.translate(tuple(-(low + high) / 2)).scale((factor,) * 3).translate(centre)
+    centre = (low + high) / 2
+    return solid.translate(-centre).scale((factor, factor, factor)).translate(centre)
 
 
 def _flat_rounded(width: float, length: float, corner: float, low: float, high: float) -> Solid:
     half_w, half_l = width / 2, length / 2
-    return extrude(outline([(-half_w, -half_l), (half_w, -half_l), (half_w, half_l), (-half_w, half_l)], corner), low, high)
+    return extrude(
+        outline([(-half_w, -half_l), (half_w, -half_l), (half_w, half_l), (-half_w, half_l)], corner), low, high
+    )

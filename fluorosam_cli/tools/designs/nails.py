@@ -1,23 +1,29 @@
 """Nails inside long bones with their locking screws: the far tip at the origin, z toward the end they entered."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from fluorosam_cli.tools.shapes import Solid, box, cylinder, outline, extrude, circle, threaded, union, without
+from fluorosam_cli.tools.shapes import Solid, box, circle, cylinder, extrude, outline, threaded, union, without
 
 Bolt = tuple[float, float, float]  # z, direction about z in degrees (0 is +x), length
 
 
 def femoral_nail(diameter_mm: float, length_mm: float) -> Solid:
     """Antegrade: gently bowed forward, two bolts below, one oblique above."""
-    return _nail(diameter_mm, length_mm, bow_mm=length_mm**2 / 8 / 1100, bolts=[(15, 0, 50), (35, 0, 48), (length_mm - 45, 0, 55)])
+    return _nail(
+        diameter_mm,
+        length_mm,
+        bow_mm=length_mm**2 / 8 / 1100,
+        bolts=[(15, 0, 50), (35, 0, 48), (length_mm - 45, 0, 55)],
+    )
 
 
 def retrograde_femoral_nail(diameter_mm: float, length_mm: float) -> Solid:
     """Entered at the knee: several bolts across the condyles."""
     near = [(length_mm - z, turn, 70) for z, turn in ((12, 0), (25, 35), (38, -35), (52, 0))]
-    return _nail(diameter_mm, length_mm, bow_mm=-length_mm**2 / 8 / 1300, bolts=[(15, 90, 36), (30, 90, 36), *near])
+    return _nail(diameter_mm, length_mm, bow_mm=-(length_mm**2) / 8 / 1300, bolts=[(15, 90, 36), (30, 90, 36), *near])
 
 
 def cephalomedullary_nail(diameter_mm: float, length_mm: float, angle_deg: float, lag_mm: float) -> Solid:
@@ -27,7 +33,9 @@ def cephalomedullary_nail(diameter_mm: float, length_mm: float, angle_deg: float
     bolts = [(20, 0, 42), (38, 0, 42)] if length_mm > 250 else [(25, 0, 36)]
     nail = _nail(diameter_mm, length_mm, bow_mm=bow, bolts=bolts, top_mm=top, top_length_mm=70)
     at = length_mm - 48
-    lag = threaded([(0, 2, 2), (3, 3.6, 5.2), (28, 3.6, 5.2), (29, 5.2, 5.2), (lag_mm, 5.2, 5.2), (lag_mm + 2, 3, 3)], 3, 20)
+    lag = threaded(
+        [(0, 2, 2), (3, 3.6, 5.2), (28, 3.6, 5.2), (29, 5.2, 5.2), (lag_mm, 5.2, 5.2), (lag_mm + 2, 3, 3)], 3, 20
+    )
     lag = lag.translate((0, 0, -lag_mm + 22)).rotate((0, 180 + angle_deg - 90 - 90, 0))
     lag = lag if lag.bounding_box()[3] > 40 else lag.mirror((1, 0, 0))
     lag = lag if lag.bounding_box()[5] > 30 else lag.mirror((0, 0, 1))
@@ -37,7 +45,22 @@ def cephalomedullary_nail(diameter_mm: float, length_mm: float, angle_deg: float
 def helical_blade_nail(length_mm: float, blade_mm: float) -> Solid:
     """The lag screw replaced by a twisted blade."""
     nail = _nail(10, length_mm, bow_mm=0, bolts=[(25, 0, 36)], top_mm=16.5, top_length_mm=70)
-    fins = outline([(-5.2, -1), (-1, -1), (-1, -5.2), (1, -5.2), (1, -1), (5.2, -1), (5.2, 1), (1, 1), (1, 5.2), (-1, 5.2), (-1, 1), (-5.2, 1)])
+    fins = outline(
+        [
+            (-5.2, -1),
+            (-1, -1),
+            (-1, -5.2),
+            (1, -5.2),
+            (1, -1),
+            (5.2, -1),
+            (5.2, 1),
+            (1, 1),
+            (1, 5.2),
+            (-1, 5.2),
+            (-1, 1),
+            (-5.2, 1),
+        ]
+    )
     blade = fins.extrude(34, 16, 80).translate((0, 0, 0)) + cylinder(4.2, 30, blade_mm, segments=20)
     blade = blade.mirror((0, 0, 1)).translate((0, 0, 25)).rotate((0, 180 - 50, 0)).mirror((0, 0, 1))
     blade = blade if blade.bounding_box()[3] > 40 else blade.mirror((1, 0, 0))
@@ -54,7 +77,15 @@ def tibial_nail(diameter_mm: float, length_mm: float) -> Solid:
 def humeral_nail(diameter_mm: float, length_mm: float) -> Solid:
     """Straight, with a fan of bolts in the head."""
     near = [(length_mm - 10, 10, 44), (length_mm - 20, -30, 46), (length_mm - 30, 40, 46), (length_mm - 40, 0, 44)]
-    return _nail(diameter_mm, length_mm, bow_mm=0, bolts=[(15, 90, 26), (30, 0, 26), *near], bolt_mm=4, top_mm=diameter_mm + 2, top_length_mm=50)
+    return _nail(
+        diameter_mm,
+        length_mm,
+        bow_mm=0,
+        bolts=[(15, 90, 26), (30, 0, 26), *near],
+        bolt_mm=4,
+        top_mm=diameter_mm + 2,
+        top_length_mm=50,
+    )
 
 
 def forearm_nail(diameter_mm: float, length_mm: float) -> Solid:
@@ -71,7 +102,14 @@ def fibular_nail(diameter_mm: float, length_mm: float) -> Solid:
 def hindfoot_nail(diameter_mm: float, length_mm: float) -> Solid:
     """Through heel, ankle and tibia, to fuse them."""
     near = [(length_mm - 14, 90, 60), (length_mm - 30, 0, 40), (length_mm - 46, 90, 40)]
-    return _nail(diameter_mm, length_mm, bow_mm=0, bolts=[(15, 0, 34), (30, 0, 34), *near], bend_deg=10, bend_at_mm=length_mm - 50)
+    return _nail(
+        diameter_mm,
+        length_mm,
+        bow_mm=0,
+        bolts=[(15, 0, 34), (30, 0, 34), *near],
+        bend_deg=10,
+        bend_at_mm=length_mm - 50,
+    )
 
 
 def cloverleaf_nail(diameter_mm: float, length_mm: float) -> Solid:
@@ -87,13 +125,20 @@ def cloverleaf_nail(diameter_mm: float, length_mm: float) -> Solid:
 def knee_fusion_nail(diameter_mm: float, length_mm: float) -> Solid:
     """One long nail from femur to tibia, joined at the knee by a conical coupling."""
     middle = length_mm / 2
-    nail = _nail(diameter_mm, length_mm, bow_mm=0, bolts=[(20, 0, 38), (40, 90, 38), (length_mm - 20, 0, 45), (length_mm - 40, 90, 45)])
-    collar = cylinder(0.5 * diameter_mm, middle - 20, middle - 6, 0.85 * diameter_mm) + cylinder(0.85 * diameter_mm, middle - 6, middle + 18)
+    nail = _nail(
+        diameter_mm,
+        length_mm,
+        bow_mm=0,
+        bolts=[(20, 0, 38), (40, 90, 38), (length_mm - 20, 0, 45), (length_mm - 40, 90, 45)],
+    )
+    collar = cylinder(0.5 * diameter_mm, middle - 20, middle - 6, 0.85 * diameter_mm) + cylinder(
+        0.85 * diameter_mm, middle - 6, middle + 18
+    )
     return nail + (collar - cylinder(1.5, -99, 99, segments=12).rotate((90, 0, 0)).translate((0, 0, middle + 8)))
 
 
 def _nail(
-    diameter: float, length: float, bow_mm: float, bolts: list[Bolt], top_mm: float = 0, top_length_mm: float = 60,
+    diameter: float, length: float, bow_mm: float, bolts: Sequence[Bolt], top_mm: float = 0, top_length_mm: float = 60,
     bend_deg: float = 0, bend_at_mm: float = 0, bolt_mm: float = 5,
 ) -> Solid:  # fmt: skip
     """A cannulated nail in the y-z plane, its holes drilled and its bolts in them."""
@@ -104,7 +149,9 @@ def _nail(
         cylinder(radius, length - top_length_mm, length - top_length_mm + 15, top, 28),
         cylinder(top, length - top_length_mm + 15, length, segments=28),
     ])  # fmt: skip
-    bore = cylinder(min(2.2, 0.4 * radius + 0.2), -1, length + 1, segments=14) + cylinder(0.55 * top, length - 14, length + 1)
+    bore = cylinder(min(2.2, 0.4 * radius + 0.2), -1, length + 1, segments=14) + cylinder(
+        0.55 * top, length - 14, length + 1
+    )
 
     def across(radius_mm: float, bolt: Bolt, reach: float) -> Solid:
         z, turn, _ = bolt
@@ -117,10 +164,18 @@ def _nail(
         y = y - np.tan(math.radians(bend_deg)) * np.clip(z - bend_at_mm, 0, None)
     placed = []
     for at, turn, reach in bolts:
-        rows = [(0, 0.1, 0.1), (3, 0.42 * bolt_mm, bolt_mm / 2), (reach, 0.42 * bolt_mm, bolt_mm / 2), (reach + 0.3, 0.75 * bolt_mm, 0.75 * bolt_mm), (reach + 3, 0.75 * bolt_mm, 0.75 * bolt_mm)]
+        rows = [
+            (0, 0.1, 0.1),
+            (3, 0.42 * bolt_mm, bolt_mm / 2),
+            (reach, 0.42 * bolt_mm, bolt_mm / 2),
+            (reach + 0.3, 0.75 * bolt_mm, 0.75 * bolt_mm),
+            (reach + 3, 0.75 * bolt_mm, 0.75 * bolt_mm),
+        ]
         bolt = threaded(rows, 3.0, 10).translate((0, 0, -reach / 2)).rotate((0, 90, turn))
         placed.append(bolt.translate((0, float(np.interp(at, z, y)), at)))
     made = nail
     if bow_mm or bend_deg:
-        made = nail.refine_to_length(12).warp_batch(lambda p: np.stack([p[:, 0], p[:, 1] + np.interp(p[:, 2], z, y), p[:, 2]], 1))
+        made = nail.refine_to_length(12).warp_batch(
+            lambda p: np.stack([p[:, 0], p[:, 1] + np.interp(p[:, 2], z, y), p[:, 2]], 1)
+        )
     return union([made, *placed])

@@ -13,7 +13,13 @@ def cortical_screw(diameter_mm: float, length_mm: float, core_mm: float, head_mm
 
 
 def cancellous_screw(
-    diameter_mm: float, length_mm: float, core_mm: float, head_mm: float, pitch_mm: float, thread_mm: float, shank_mm: float
+    diameter_mm: float,
+    length_mm: float,
+    core_mm: float,
+    head_mm: float,
+    pitch_mm: float,
+    thread_mm: float,
+    shank_mm: float,
 ) -> Solid:
     """Deep thread at the tip, smooth shank."""
     return _headed(_lag_shaft(diameter_mm, length_mm, core_mm, thread_mm, shank_mm), pitch_mm, head_mm)
@@ -54,7 +60,12 @@ def headless_compression_screw(diameter_mm: float, tail_mm: float, length_mm: fl
     """Threads of two diameters at its ends and a bare waist between."""
     core, tail = 0.36 * diameter_mm, 0.4 * tail_mm
     a, b = 0.35 * length_mm, 0.72 * length_mm
-    rows = [(0, 0.6 * core, 0.6 * core), (1.2, core, diameter_mm / 2), (a, core, diameter_mm / 2), (a + 0.6, core, core)]
+    rows = [
+        (0, 0.6 * core, 0.6 * core),
+        (1.2, core, diameter_mm / 2),
+        (a, core, diameter_mm / 2),
+        (a + 0.6, core, core),
+    ]
     rows += [(b, core, core), (b + 0.6, tail, 0.95 * tail_mm / 2), (length_mm, tail, tail_mm / 2)]
     return threaded(rows, 1.0) - cylinder(bore_mm / 2, -1, length_mm + 1, segments=12)
 
@@ -63,14 +74,22 @@ def headless_tapered_screw(diameter_mm: float, tail_mm: float, length_mm: float)
     """Threaded from end to end on a cone."""
     rows = [(0, 0.25 * diameter_mm, 0.3 * diameter_mm), (1.5, 0.33 * diameter_mm, diameter_mm / 2)]
     screw = threaded([*rows, (length_mm, 0.38 * tail_mm, tail_mm / 2)], 1.1)
-    return without(screw, [cylinder(0.55, -1, length_mm + 1, segments=12), cylinder(0.9, length_mm - 2, length_mm + 1, segments=6)])
+    return without(
+        screw, [cylinder(0.55, -1, length_mm + 1, segments=12), cylinder(0.9, length_mm - 2, length_mm + 1, segments=6)]
+    )
 
 
 def interference_screw(diameter_mm: float, length_mm: float) -> Solid:
     """Short, blunt and hollow: it jams a graft in its tunnel."""
     outer = diameter_mm / 2
-    rows = [(0, 0.5 * outer, 0.5 * outer), (0.25 * length_mm, 0.68 * outer, 0.95 * outer), (length_mm - 1, 0.72 * outer, outer)]
-    return threaded([*rows, (length_mm, 0.7 * outer, 0.7 * outer)], 2.2) - cylinder(0.38 * outer, -1, length_mm + 1, segments=6)
+    rows = [
+        (0, 0.5 * outer, 0.5 * outer),
+        (0.25 * length_mm, 0.68 * outer, 0.95 * outer),
+        (length_mm - 1, 0.72 * outer, outer),
+    ]
+    return threaded([*rows, (length_mm, 0.7 * outer, 0.7 * outer)], 2.2) - cylinder(
+        0.38 * outer, -1, length_mm + 1, segments=6
+    )
 
 
 def suture_anchor(diameter_mm: float, length_mm: float) -> Solid:
@@ -78,7 +97,9 @@ def suture_anchor(diameter_mm: float, length_mm: float) -> Solid:
     outer = diameter_mm / 2
     rows = [(0, 0.05, 0.05), (0.25 * length_mm, 0.5 * outer, 0.8 * outer), (length_mm, 0.55 * outer, outer)]
     plug = threaded([*rows, (length_mm + 0.5, 0.5 * outer, 0.5 * outer)], 1.8)
-    return plug + ring(0.42 * outer, 0.16 * outer, 24, 10).rotate((90, 0, 0)).translate((0, 0, length_mm + 0.75 * outer))
+    return plug + ring(0.42 * outer, 0.16 * outer, 24, 10).rotate((90, 0, 0)).translate(
+        (0, 0, length_mm + 0.75 * outer)
+    )
 
 
 def barbed_anchor(diameter_mm: float, length_mm: float) -> Solid:
@@ -86,7 +107,9 @@ def barbed_anchor(diameter_mm: float, length_mm: float) -> Solid:
     outer, count = diameter_mm / 2, 4
     step = length_mm / count
     cones = [cylinder(0.35 * outer, i * step, (i + 0.85) * step, outer, 20) for i in range(1, count)]
-    return union([cylinder(0.05, 0, step, 0.8 * outer, 20), cylinder(0.4 * outer, 0.5 * step, length_mm, segments=16), *cones])
+    return union(
+        [cylinder(0.05, 0, step, 0.8 * outer, 20), cylinder(0.4 * outer, 0.5 * step, length_mm, segments=16), *cones]
+    )
 
 
 def washer(outer_mm: float, inner_mm: float, height_mm: float) -> Solid:
@@ -143,7 +166,11 @@ def _headed(shaft: Rows, pitch: float, head: float) -> Solid:
 
 def _pedicle_shaft(diameter: float, length: float) -> Solid:
     outer = diameter / 2
-    rows = [(0, 0.15 * outer, 0.15 * outer), (0.25 * length, 0.6 * outer, 0.95 * outer), (length - 4, 0.68 * outer, outer)]
+    rows = [
+        (0, 0.15 * outer, 0.15 * outer),
+        (0.25 * length, 0.6 * outer, 0.95 * outer),
+        (length - 4, 0.68 * outer, outer),
+    ]
     return threaded([*rows, (length - 2, 0.75 * outer, 0.75 * outer), (length, 2.4, 2.4)], 2.7, crest=0.1, flank=0.22)
 
 
@@ -153,5 +180,7 @@ def _tulip(radius: float, height: float, set_screw_at: float | None = None) -> S
     slot = box((4 * radius, 6.2, height), (0, 0, 6 + height / 2))
     seat = cylinder(3.1, -20, 20, segments=20).rotate((0, 90, 0)).translate((0, 0, 6))
     screw_at = height - 4.5 if set_screw_at is None else set_screw_at + 4
-    set_screw = cylinder(0.66 * radius, screw_at, screw_at + 4.2, segments=20) - cylinder(2, screw_at + 1.5, 99, segments=6)
+    set_screw = cylinder(0.66 * radius, screw_at, screw_at + 4.2, segments=20) - cylinder(
+        2, screw_at + 1.5, 99, segments=6
+    )
     return without(cup, [slot, seat]) + set_screw

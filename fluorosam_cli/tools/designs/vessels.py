@@ -4,22 +4,27 @@ A polymer loaded with barium sulphate or braided with steel is drawn as plain po
 mass of the heavy material: 30 % barium sulphate by mass is a tenth of the wall by volume.
 """
 
-import math
-
 import numpy as np
 
 from fluorosam_cli.tools.shapes import (
-    Line, Points, Solid, arc, around, ball, box, cylinder, extrude, helix, outline, ring, rod, smooth, sweep, tube,
-    together, union, without,
-)  # fmt: skip
-
-Parts = dict[str, Solid]
+    Line,
+    Parts,
+    Solid,
+    around,
+    box,
+    cylinder,
+    helix,
+    rod,
+    smooth,
+    sweep,
+    together,
+    tube,
+    union,
+    without,
+)
 
 FRENCH_MM = 1 / 3
 LOADED = 0.1  # share of a loaded polymer's wall that is barium sulphate, by volume
-
-
-# --- wires and catheters ----------------------------------------------------------------------------------------------
 
 
 def guidewire(line: Line, diameter_mm: float) -> Parts:
@@ -50,13 +55,35 @@ def pigtail_catheter(line: Line, french: float) -> Parts:
 def left_coronary_catheter(line: Line, french: float, curve_mm: float) -> Parts:
     """Judkins left: two bends into the left main stem."""
     c = curve_mm
-    return _catheter(line.with_tip(smooth([(-0.25 * c, -0.55 * c), (0.05 * c, -0.75 * c), (0.6 * c, -0.9 * c), (0.7 * c, -0.5 * c), (0.35 * c, -0.1 * c), (0, 0)], 30)), french)
+    return _catheter(
+        line.with_tip(
+            smooth(
+                [
+                    (-0.25 * c, -0.55 * c),
+                    (0.05 * c, -0.75 * c),
+                    (0.6 * c, -0.9 * c),
+                    (0.7 * c, -0.5 * c),
+                    (0.35 * c, -0.1 * c),
+                    (0, 0),
+                ],
+                30,
+            )
+        ),
+        french,
+    )
 
 
 def right_coronary_catheter(line: Line, french: float, curve_mm: float) -> Parts:
     """Judkins right: a gentle S and a short right angle."""
     c = curve_mm
-    return _catheter(line.with_tip(smooth([(0.6 * c, -0.95 * c), (0.25 * c, -0.98 * c), (0.08 * c, -0.7 * c), (-0.06 * c, -0.3 * c), (0, 0)], 24)), french)
+    return _catheter(
+        line.with_tip(
+            smooth(
+                [(0.6 * c, -0.95 * c), (0.25 * c, -0.98 * c), (0.08 * c, -0.7 * c), (-0.06 * c, -0.3 * c), (0, 0)], 24
+            )
+        ),
+        french,
+    )
 
 
 def cobra_catheter(line: Line, french: float) -> Parts:
@@ -88,7 +115,15 @@ def introducer_sheath(line: Line, french: float) -> Parts:
     """A short tube with a valve, a side arm and a tap."""
     radius, end = french * FRENCH_MM / 2, line.length_mm
     made = coated(line, radius + 0.25, radius, 0.03, 0, end)
-    valve = union([cylinder(0.8 * radius + 1.5, -2, 8, 6), cylinder(7, 8, 20), rod((0, 0, 13), (28, 0, 4), 1.6), box((10, 5, 16), (30, 0, 4)), rod((22, 0, -6), (38, 0, 12), 2)])
+    valve = union(
+        [
+            cylinder(0.8 * radius + 1.5, -2, 8, 6),
+            cylinder(7, 8, 20),
+            rod((0, 0, 13), (28, 0, 4), 1.6),
+            box((10, 5, 16), (30, 0, 4)),
+            rod((22, 0, -6), (38, 0, 12), 2),
+        ]
+    )
     return made | {"wall": made["wall"] + line.place(valve - cylinder(radius, -9, 99), end)}
 
 
@@ -96,7 +131,9 @@ def balloon_catheter(line: Line, diameter_mm: float, balloon_mm: float) -> Parts
     """An inflated balloon full of dilute contrast medium between two marker bands."""
     radius, tip = diameter_mm / 2, 8.0
     shape = _balloon(radius, tip, tip + balloon_mm)
-    shaft = cylinder(0.55, 0, tip + balloon_mm + 6, segments=10) + cylinder(0.75, tip + balloon_mm + 6, line.length_mm, segments=10)
+    shaft = cylinder(0.55, 0, tip + balloon_mm + 6, segments=10) + cylinder(
+        0.75, tip + balloon_mm + 6, line.length_mm, segments=10
+    )
     bands = union(tube(0.8, 0.55, at, at + 1, 10) for at in (tip + 3, tip + balloon_mm - 4))
     contrast = contrast_filled(shape, 0.03) - cylinder(0.81, -1, 99 + balloon_mm, segments=10)
     return {"wall": line.bend(shaft), "bands": line.bend(bands), "contrast": line.bend(contrast)}
@@ -106,7 +143,9 @@ def balloon_tip_catheter(line: Line, french: float) -> Parts:
     """Swan-Ganz: a small air-filled balloon at the tip, marks every 10 cm."""
     radius = french * FRENCH_MM / 2
     made = coated(line, radius, 0.5 * radius, 0.1 * radius, 0, line.length_mm)
-    rings = union(line.bend(tube(radius + 0.15, radius, at, at + 1.5, 12)) for at in np.arange(100, line.length_mm - 3, 100))
+    rings = union(
+        line.bend(tube(radius + 0.15, radius, at, at + 1.5, 12)) for at in np.arange(100, line.length_mm - 3, 100)
+    )
     return made | {"wall": made["wall"] + (line.bend(tube(4.6, 4.4, 2, 9, 20)) + rings)}
 
 
@@ -134,7 +173,9 @@ def pump_catheter(line: Line, french: float) -> Parts:
     cage = tube(3.0, 2.6, 34, 40, 16) - around(box((2, 2.2, 4), (3, 0, 37)), 4)
     cannula = together([sweep(helix(2.3, 1.4, 40, 82, 10), 0.16, segments=6)])
     motor = cylinder(french * FRENCH_MM / 2, 86, 104, segments=20)
-    tubes = union([cylinder(1, 0, 34, segments=12), tube(2.2, 1.9, 40, 86, 16), cylinder(1.4, 104, bent.length_mm, segments=12)])
+    tubes = union(
+        [cylinder(1, 0, 34, segments=12), tube(2.2, 1.9, 40, 86, 16), cylinder(1.4, 104, bent.length_mm, segments=12)]
+    )
     return {"motor": bent.bend(union([cage, motor])), "coil": bent.bend(cannula), "wall": bent.bend(tubes)}
 
 
@@ -142,9 +183,13 @@ def ecmo_cannula(line: Line, french: float) -> Parts:
     """A wide wire-wound tube with side holes at the tip."""
     radius, end = french * FRENCH_MM / 2, line.length_mm
     bare = tube(radius, radius - 0.5, 0, end, 16)
-    bare = without(bare, [cylinder(1, -20, 20, segments=10).rotate((90, 0, 60 * i)).translate((0, 0, 6 + 5 * i)) for i in range(6)])
+    bare = without(
+        bare, [cylinder(1, -20, 20, segments=10).rotate((90, 0, 60 * i)).translate((0, 0, 6 + 5 * i)) for i in range(6)]
+    )
     coil = sweep(helix(radius - 0.25, 4.5, 38, end - 40, 12), 0.14, segments=4)
-    barbed = union([cylinder(radius, 0, 5, radius + 2), cylinder(radius, 5, 12, radius + 2)]) - cylinder(radius - 0.6, -1, 99)
+    barbed = union([cylinder(radius, 0, 5, radius + 2), cylinder(radius, 5, 12, radius + 2)]) - cylinder(
+        radius - 0.6, -1, 99
+    )
     return {"coil": line.bend(coil), "wall": line.bend(bare) + line.place(barbed, end)}
 
 
@@ -167,7 +212,9 @@ def dialysis_catheter(line: Line, french: float) -> Parts:
     radius, end = french * FRENCH_MM / 2, line.length_mm
     profile = cylinder(radius, 0, end, segments=16)
     step = box((3 * radius, 2 * radius, 50), (0, 1.02 * radius, 0))
-    lumens = [cylinder(0.36 * radius, -1, end + 1, segments=8).translate((0, y, 0)) for y in (-0.45 * radius, 0.45 * radius)]
+    lumens = [
+        cylinder(0.36 * radius, -1, end + 1, segments=8).translate((0, y, 0)) for y in (-0.45 * radius, 0.45 * radius)
+    ]
     body = without(profile, [*lumens, step])
     coat = (tube(1.03 * radius, radius, 0, end, 16)) - step
     cuff = tube(radius + 1.4, 1.04 * radius, 0.75 * end, 0.75 * end + 8, 16)
@@ -179,10 +226,16 @@ def port_catheter(line: Line, french: float) -> Parts:
     radius, end = french * FRENCH_MM / 2, line.length_mm
     made = coated(line, radius, 0.5 * radius, 0.1 * radius, 0, end)
     reservoir = (cylinder(9, 0, 9, 7) - cylinder(6, 1.2, 20)).rotate((90, 0, 0)).translate((0, 4, 14))
-    housing = (cylinder(15, -1, 11, 9).rotate((90, 0, 0)).translate((0, 4.5, 14))) - cylinder(9.2, -99, 99).rotate((90, 0, 0)).translate((0, 0, 14))
+    housing = (cylinder(15, -1, 11, 9).rotate((90, 0, 0)).translate((0, 4.5, 14))) - cylinder(9.2, -99, 99).rotate(
+        (90, 0, 0)
+    ).translate((0, 0, 14))
     stem = line.place(rod((0, 0, -3), (0, 0, 6), 1.2), end)
     chamber, shell = line.place(reservoir, end) + stem, line.place(housing, end)
-    return {"chamber": chamber, "coat": made["coat"] - chamber, "wall": union([made["wall"], shell]) - chamber - made["coat"]}
+    return {
+        "chamber": chamber,
+        "coat": made["coat"] - chamber,
+        "wall": union([made["wall"], shell]) - chamber - made["coat"],
+    }
 
 
 def tunnelled_catheter(line: Line, french: float) -> Parts:
@@ -191,108 +244,6 @@ def tunnelled_catheter(line: Line, french: float) -> Parts:
     made = coated(line, radius, 0.6 * radius, 0.1 * radius, 0, end)
     cuff = line.bend(tube(radius + 1.0, radius, 0.7 * end, 0.7 * end + 8, 12))
     return made | {"wall": union([made["wall"], cuff, line.place(_tails(2), end)]) - made["coat"]}
-
-
-# --- stents, filters, coils -------------------------------------------------------------------------------------------
-
-
-def balloon_expandable_stent(line: Line, diameter_mm: float) -> Solid:
-    """Rings of zigzags joined by links."""
-    radius, crowns = diameter_mm / 2, max(int(diameter_mm * 0.9) + 3, 5)
-    height = 2.2 * math.pi * radius / crowns
-    count = max(int(line.length_mm / (1.3 * height)), 2)
-    wire = 0.05 + 0.012 * diameter_mm
-    rings = [zigzag(radius, crowns, height, (0.65 + 1.3 * i) * height, wire, i * 180 / crowns) for i in range(count)]
-    links = [sweep(_on_tube(radius, 360 * k / crowns, (0.65 + 1.3 * i + 0.4) * height, 0.5 * height), wire, segments=6) for i in range(count - 1) for k in range(0, crowns, 2)]
-    return line.bend(together([*rings, *links]))
-
-
-def self_expanding_stent(line: Line, diameter_mm: float) -> Solid:
-    """A braid of crossing helices."""
-    radius, wires, length = diameter_mm / 2, 6, line.length_mm
-    pitch = 2 * math.pi * radius / math.tan(math.radians(50))
-    strand = [helix(radius + 0.09, pitch, 0, length, 14), helix(radius - 0.09, pitch, 0, length, 14) * (1, -1, 1)]
-    turned = [sweep(s, 0.09, segments=5).rotate((0, 0, 360 * k / wires)) for s in strand for k in range(wires)]
-    return line.bend(together(turned))
-
-
-def stent_graft(line: Line, diameter_mm: float) -> Parts:
-    """Thoracic: zigzag springs on a cloth tube."""
-    radius, length = diameter_mm / 2, line.length_mm
-    springs = together([zigzag(radius + 0.25, 8, 12, 7 + 16 * i, 0.22) for i in range(int(length // 16))])
-    cloth = tube(radius, radius - 0.12, 1, length - 1, 32)
-    return {"springs": line.bend(springs), "cloth": line.bend(cloth)}
-
-
-def bifurcated_stent_graft(diameter_mm: float, leg_mm: float) -> Parts:
-    """For the abdominal aorta: a body, bare hooks above, two legs; +z cranial."""
-    radius = diameter_mm / 2
-    body = [zigzag(radius, 7, 12, z, 0.22) for z in (54, 38, 22, 6)] + [zigzag(radius, 6, 18, 70, 0.25)]
-    legs = []
-    for side in (-1, 1):
-        path = Line(smooth([(side * radius * 0.5, 0, -2), (side * radius * 0.7, 0, -35), (side * 26, 0, -80)], 40))
-        legs.append(path.bend(together([zigzag(leg_mm / 2, 5, 10, z, 0.2) for z in range(6, 80, 13)])))
-    hooks = around(rod((radius, 0, 78), (radius + 1.5, 0, 74), 0.25), 6)
-    return {"springs": together([*body, *legs, hooks])}
-
-
-def stent_retriever(line: Line, diameter_mm: float) -> Parts:
-    """An open net on a wire, for clots in the brain."""
-    rows = [zigzag(diameter_mm / 2, 4, 5.5, 5 + 5.5 * i, 0.06, 45 * (i % 2)) for i in range(6)]
-    taper = [sweep([(diameter_mm / 2, 0, 35), (0, 0, 46)], 0.06, segments=6).rotate((0, 0, 90 * k)) for k in range(4)]
-    wire = cylinder(0.2, 45, line.length_mm, segments=8)
-    tips = together([cylinder(0.12, 1.5, 3.2, segments=8).translate((diameter_mm / 2, 0, 0)).rotate((0, 0, 90 * k)) for k in range(4)])
-    return {"net": line.bend(together([*rows, *taper, wire])), "markers": line.bend(tips)}
-
-
-def embolisation_coil(loop_mm: float, length_mm: float) -> Solid:
-    """A platinum thread packed into a ball of loops."""
-    t = np.linspace(0, length_mm / (0.5 * loop_mm), max(int(length_mm / loop_mm * 22), 80))
-    phase, lean = 0.17 * t, 0.61 * t
-    loop = np.stack([np.cos(t), np.sin(t), 0.25 * np.sin(0.37 * t)], 1) * loop_mm / 2
-    turn_x = np.stack([loop[:, 0], loop[:, 1] * np.cos(phase) - loop[:, 2] * np.sin(phase), loop[:, 1] * np.sin(phase) + loop[:, 2] * np.cos(phase)], 1)
-    path = np.stack([turn_x[:, 0] * np.cos(lean) - turn_x[:, 2] * np.sin(lean), turn_x[:, 1], turn_x[:, 0] * np.sin(lean) + turn_x[:, 2] * np.cos(lean)], 1)
-    return sweep(path * (1 - 0.35 * np.linspace(0, 1, len(t)))[:, None], 0.16, segments=6)
-
-
-def helical_coil(loop_mm: float, length_mm: float) -> Solid:
-    """A loose spring in a vessel, its ends free."""
-    turns = length_mm / (math.pi * loop_mm)
-    path = helix(loop_mm / 2, 0.28 * loop_mm, 0, 0.28 * loop_mm * turns, 20)
-    return sweep(path - path.mean(0), 0.45, segments=8)
-
-
-def vena_cava_filter(diameter_mm: float) -> Solid:
-    """A cone of legs that open downstream, a hook at its top (+z, toward the heart)."""
-    legs = [_leg(diameter_mm / 2, 40, turn) for turn in range(0, 360, 60)]
-    arms = [_leg(0.38 * diameter_mm, 18, turn + 30) for turn in range(0, 360, 60)]
-    hook = sweep(arc((1.2, 0, 27.5), 1.2, 180, -20, 12), 0.35)
-    return together([union([cylinder(1.2, 20, 26), cylinder(0.4, 25, 27.6)]), hook, *legs, *arms])
-
-
-def basket_filter(diameter_mm: float) -> Solid:
-    """A tulip of loops between legs with hooks."""
-    radius = diameter_mm / 2
-    legs = [_leg(radius, 45, turn) for turn in range(0, 360, 90)]
-    loops = []
-    for turn in range(45, 405, 90):
-        a = math.radians(turn)
-        side = np.array([-math.sin(a), math.cos(a), 0])
-        out = np.array([math.cos(a), math.sin(a), 0])
-        knots = [out * 1 + (0, 0, 20), out * 0.7 * radius + side * 5 + (0, 0, 4), out * radius + (0, 0, -10), out * 0.7 * radius - side * 5 + (0, 0, 4), out * 1 + side * -0.5 + (0, 0, 20)]
-        loops.append(sweep(smooth(knots, 30), 0.22, segments=6))
-    return together([cylinder(1.4, 18.5, 26), sweep(arc((1.2, 0, 27), 1.2, 180, -20, 12), 0.35), *legs, *loops])
-
-
-def vascular_plug(diameter_mm: float, length_mm: float) -> Parts:
-    """A cylinder of nitinol mesh between two end screws."""
-    braid = self_expanding_stent(Line.straight(length_mm), diameter_mm).translate((0, 0, -length_mm / 2))
-    ends = together([cylinder(0.8, z, z + 2, segments=12) for z in (-length_mm / 2 - 2, length_mm / 2)])
-    spokes = together([rod((0.5, 0, z * (length_mm / 2 + 0.6)), (diameter_mm / 2, 0, z * length_mm / 2), 0.1).rotate((0, 0, 60 * k)) for z in (-1, 1) for k in range(6)])
-    return {"mesh": together([braid, spokes]), "ends": ends}
-
-
-# --- how they are made ------------------------------------------------------------------------------------------------
 
 
 def contrast_filled(shape: Solid, share: float) -> Solid:
@@ -359,21 +310,3 @@ def _balloon(radius: float, low: float, high: float) -> Solid:
         cylinder(radius, low + shoulder, high - shoulder, segments=20),
         cylinder(radius, high - shoulder, high, 0.6, 20),
     ])  # fmt: skip
-
-
-def _on_tube(radius: float, degrees: float, z: float, height: float) -> Points:
-    x, y = radius * math.cos(math.radians(degrees)), radius * math.sin(math.radians(degrees))
-    return [(x, y, z), (x, y, z + height)]
-
-
-def zigzag(radius: float, crowns: int, height: float, z: float, wire: float, turn: float = 0) -> Solid:
-    angle = np.linspace(0, 2 * np.pi, crowns * 8, endpoint=False)
-    wave = 2 / np.pi * np.arcsin(0.98 * np.sin(crowns * angle))
-    angle = angle + math.radians(turn)
-    path = np.stack([radius * np.cos(angle), radius * np.sin(angle), z + height / 2 * wave], 1)
-    return sweep(path, wire, closed=True, segments=6)
-
-
-def _leg(radius: float, length: float, turn: float) -> Solid:
-    path = smooth([(0.8, 0, 21), (0.35 * radius, 0, 21 - 0.2 * length), (0.85 * radius, 0, 21 - 0.7 * length), (radius, 0, 21 - length), (radius + 0.8, 0, 21.8 - length)], 20)
-    return sweep(path, 0.22, segments=6).rotate((0, 0, turn))

@@ -50,7 +50,12 @@ def denham_pin(diameter_mm: float, length_mm: float) -> Solid:
 def guide_pin(diameter_mm: float, length_mm: float) -> Solid:
     """A guide wire for cannulated screws: a short fine thread at the tip."""
     radius = diameter_mm / 2
-    rows = [(0, 0.05, 0.05), (1.2 * diameter_mm, 0.75 * radius, radius), (10, 0.75 * radius, radius), (10.4, radius, radius)]
+    rows = [
+        (0, 0.05, 0.05),
+        (1.2 * diameter_mm, 0.75 * radius, radius),
+        (10, 0.75 * radius, radius),
+        (10.4, radius, radius),
+    ]
     return threaded([*rows, (length_mm, radius, radius)], 0.9)
 
 
@@ -60,7 +65,14 @@ def cerclage_wire(diameter_mm: float, loop_mm: float) -> Solid:
     twist = np.linspace(0, 4 * 2 * np.pi, 60)
     strands = [
         sweep(
-            np.stack([0.9 * radius * np.cos(twist + turn), loop + 0.4 * twist * diameter_mm, 0.9 * radius * np.sin(twist + turn)], 1),
+            np.stack(
+                [
+                    0.9 * radius * np.cos(twist + turn),
+                    loop + 0.4 * twist * diameter_mm,
+                    0.9 * radius * np.sin(twist + turn),
+                ],
+                1,
+            ),
             radius,
             segments=10,
         )
@@ -83,8 +95,11 @@ def elastic_nail(line: Line, diameter_mm: float) -> Solid:
     radius = diameter_mm / 2
     shaped = line.with_tip([(1.6 * diameter_mm, -3 * diameter_mm), (0.5 * diameter_mm, -1.6 * diameter_mm), (0, 0)])
     blade = ball(radius, (0, 0, 1.5 * diameter_mm), 16).scale((0.6, 1.2, 1))
-    return shaped.bend(cylinder(0.8 * radius, 0, 1.5 * diameter_mm, segments=16) + blade
-                       + cylinder(radius, 1.5 * diameter_mm, shaped.length_mm, segments=16))
+    return shaped.bend(
+        cylinder(0.8 * radius, 0, 1.5 * diameter_mm, segments=16)
+        + blade
+        + cylinder(radius, 1.5 * diameter_mm, shaped.length_mm, segments=16)
+    )
 
 
 def rush_pin(line: Line, diameter_mm: float) -> Solid:

@@ -1,0 +1,121 @@
+"""Left and right where a segmentation leaves them unsaid and the scan tells them apart.
+
+TotalSegmentator's `appendicular_bones` has one class for both tibiae, other data sets have one for both lungs or both
+kidneys. A part is what hangs together on a grid of about 3 mm: a limb across its joints, a lung without the thin layer
+in which it touches the other. Its side is that of the sided bone it hangs on (femur, humerus), or else which side of
+the body's middle it lies on as a whole. What nothing tells apart keeps its unsided id if it is bone, and is cut at the
+body's middle if it is lung or kidney, as for a horseshoe kidney.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fluorosam_cli.anatomy.structures import label_ids, structure
+from fluorosam_cli.ct.label_names import PAIRED
+from fluorosam_cli.ct.volume import Volume, label_counts
+
+COARSE_MM = 3.0
+SIDED_SHARE = 0.8  # of the sided bones' voxels that a limb touches
+MIDLINE = ("spine", "sacrum", "skull", "sternum", "hips")
+TISSUE_HU = -400
+
+
+class Unsided(NamedTuple):
+    """Structures that form parts together, each a `name` that `name_left` and `name_right` exist for."""
+
+    names: tuple[str, ...]
+    reach_mm: float  # how far a part goes beyond its voxels: half the gap of a joint; below 0, how deep they are cut
+    anchor: str | None = None
+
+
+LEGS = Unsided(("tibia", "fibula", "patella", "tarsal", "metatarsal", "phalanges_feet"), 7.5, "femur")
+ARMS = Unsided(("radius", "ulna", "carpal", "metacarpal", "phalanges_hand"), 7.5, "humerus")
+LUNGS, KIDNEYS = Unsided(("lung",), -5.0), Unsided(("kidney",), 0.0)
+
+
+def tell_sides(labels: Volume, ct: Volume) -> Volume:
+    """The labels with `tibia` turned into `tibia_left` or `tibia_right`, and so on; `ct` is on the same grid."""
+    present = set(np.flatnonzero(label_counts(labels.array)).tolist())
+    steps = [max(1, int(COARSE_MM / spacing)) for spacing in labels.spacing_xyz_mm[::-1]]
+    every = tuple(slice(None, None, step) for step in steps)
+    coarse = Volume(labels.array[every], labels.world_from_voxel @ np.diag([*steps[::-1], 1.0]))
+    array = labels.array
+    for unsided in (LEGS, ARMS, LUNGS, KIDNEYS):
+        ids = {_unsided_id(name): name for name in unsided.names if _unsided_id(name) in present}
+        if ids:
+            array = labels.array.copy() if array is labels.array else array
+            middle_mm = _middle_mm(coarse, ct.array[every] > TISSUE_HU)
+            _apply(array, ids, _sides(coarse, list(ids), unsided, middle_mm), steps)
+    return labels if array is labels.array else Volume(array, labels.world_from_voxel)
+
+
+def _unsided_id(name: str) -> int:
+    return PAIRED[f"{name}s"] if f"{name}s" in PAIRED else structure(name).label_id
+
+
+def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float) -> np.ndarray:
+    """For every coarse voxel: 1 near a left part, 2 near a right one, 0 where it is not known."""
+    from scipy import ndimage
+
+    ours = np.isin(coarse.array, ids)
+    if not ours.any():
+        return np.zeros(coarse.array.shape, dtype=np.uint8)
+    anchors = [
+        coarse.array == structure(f"{unsided.anchor}_{side}").label_id if unsided.anchor else np.zeros_like(ours)
+        for side in ("left", "right")
+    ]
+    solid = ours | anchors[0] | anchors[1]
+    spacing_mm = coarse.spacing_xyz_mm[::-1]
+    beyond: np.ndarray
+    beyond = ndimage.distance_transform_edt(~solid, spacing_mm) - ndimage.distance_transform_edt(solid, spacing_mm)  # pyright: ignore
+    parts: np.ndarray
+    parts, count = ndimage.label(beyond <= unsided.reach_mm)  # pyright: ignore
+    x_mm = _world_x_mm(coarse)
+    side_of = np.zeros(count + 1, dtype=np.uint8)
+    for part, place in enumerate(ndimage.find_objects(parts), 1):
+        inside = parts[place] == part
+        touched = [np.count_nonzero(anchor[place] & inside) for anchor in anchors]
+        along_mm = x_mm[place][inside & ours[place]]
+        if sum(touched):
+            if max(touched) >= SIDED_SHARE * sum(touched):
+                side_of[part] = 1 + int(touched[1] > touched[0])
+        elif len(along_mm) and (along_mm.min() > middle_mm or along_mm.max() < middle_mm):
+            side_of[part] = 1 if along_mm.min() > middle_mm else 2
+    if count:
+        nearest = ndimage.distance_transform_edt(parts == 0, spacing_mm, return_distances=False, return_indices=True)
+        sides = side_of[parts[tuple(nearest)]]  # pyright: ignore[reportArgumentType]
+    else:
+        sides = np.zeros(coarse.array.shape, dtype=np.uint8)
+    return sides if unsided.anchor else np.where(sides == 0, np.where(x_mm > middle_mm, 1, 2), sides)
+
+
+def _middle_mm(coarse: Volume, tissue: np.ndarray) -> float:
+    """World x of the body's middle: of the first median structure in the scan, or else of all tissue."""
+    x_mm = _world_x_mm(coarse)
+    for name in MIDLINE:
+        inside = np.isin(coarse.array, label_ids(name))
+        if inside.any():
+            return float(x_mm[inside].mean())
+    return float(x_mm[tissue].mean()) if tissue.any() else float(x_mm.mean())
+
+
+def _world_x_mm(volume: Volume) -> np.ndarray:
+    z, y, x = np.ogrid[tuple(slice(size) for size in volume.array.shape)]
+    row = volume.world_from_voxel[0]
+    return row[0] * x + row[1] * y + row[2] * z + row[3]
+
+
+def _apply(array: np.ndarray, ids: dict[int, str], sides: np.ndarray, steps: list[int]) -> None:
+    highest = int(array.max())
+    table = np.tile(np.arange(highest + 1, dtype=array.dtype), (3, 1))  # (side, id) -> id
+    wanted = np.zeros(highest + 1, dtype=bool)
+    for label_id, name in ids.items():
+        wanted[label_id] = True
+        for side, word in ((1, "left"), (2, "right")):
+            table[side, label_id] = structure(f"{name}_{word}").label_id
+    for z, plane in enumerate(array):
+        y, x = np.nonzero(wanted[plane])
+        if len(y):
+            side = sides[z // steps[0], y // steps[1], x // steps[2]]
+            plane[y, x] = table[side, plane[y, x]]

@@ -1,0 +1,63 @@
+"""All names that words can mean, tools and anatomy together: their phrases, and what a phrase means.
+
+Tools of one size are many, so their words are made only when a text with a number in it asks for them.
+"""
+
+from functools import cache
+
+from fluorosam_cli.anatomy import lexicon as anatomy
+from fluorosam_cli.anatomy.lexicon import Phrase
+from fluorosam_cli.anatomy.matching import EXACT, Index, Match, index_of, ranked
+from fluorosam_cli.anatomy.wording import normalised
+from fluorosam_cli.text.tool_words import ambiguous_tools, general_words, sized_words
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every name with phrases: structures, groups, outlines, tool families, designs, then tools of one size."""
+    return (*anatomy.lexicon(), *general_words(), *sized_words())
+
+
+def phrases_of(name: str) -> tuple[Phrase, ...]:
+    """The phrases of a name, its display name first. KeyError for a name that is not one of `names()`."""
+    for words in (anatomy.lexicon(), general_words()):
+        if name in words:
+            return words[name]
+    return sized_words()[name]
+
+
+def resolve(text: str) -> str | None:
+    """The one name whose phrase this is, however it is typed; None for unknown and for ambiguous words."""
+    typed = normalised(text)
+    meant = _index().typed.get(typed, ())
+    if not meant and _number(text):
+        meant = _sized_index().typed.get(typed, ())
+    return meant[0] if len(meant) == 1 else None
+
+
+def matches(text: str, n: int = 5) -> list[Match]:
+    """The `n` names that `text` most likely means, best first, with scores from 0 to 1; empty for nonsense.
+
+    1: its very phrase; .97: the same words otherwise put; below: words shared or misspelt. Ambiguous phrases give each
+    name they may mean the same score. The score comes from the lexicon alone.
+    """
+    found = ranked(_index(), text, n)
+    if _number(text) and not (found and found[0].score == EXACT):
+        found = sorted([*found, *ranked(_sized_index(), text, n)], key=lambda match: -match.score)
+    return found[:n]
+
+
+def _number(text: str) -> bool:
+    return any(character.isdigit() for character in text)
+
+
+@cache
+def _index() -> Index:
+    pairs = [(name, p.text) for words in (anatomy.lexicon(), general_words()) for name, ps in words.items() for p in ps]
+    shared = [anatomy.ambiguous(), ambiguous_tools()]
+    return index_of(pairs + [(name, text) for texts in shared for text, meant in texts.items() for name in meant])
+
+
+@cache
+def _sized_index() -> Index:
+    return index_of((name, phrase.text) for name, phrases in sized_words().items() for phrase in phrases)

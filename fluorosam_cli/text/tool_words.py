@@ -1,0 +1,206 @@
+"""The words for tools and implants: every family, every design in any size, every tool of one size.
+
+Families have words of their own in `tools.toml`; designs and sizes get theirs from the catalogue and from patterns
+there. A phrase that would name two things belongs to the more general one (anatomy, then families, then designs) or,
+where two have an equal claim, to neither: then it is ambiguous.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from string import Formatter
+from typing import Any, cast
+
+from fluorosam_cli.anatomy import lexicon as anatomy
+from fluorosam_cli.anatomy.lexicon import KINDS, Bag, Phrase, with_splits
+from fluorosam_cli.anatomy.structures import display_name, names
+from fluorosam_cli.anatomy.wording import content_bag, normalised, table
+from fluorosam_cli.contracts import PhraseKind
+from fluorosam_cli.tools.catalogue import Tool, catalogue, families
+
+MOST = 2  # synonyms, materials and sites of a tool that its patterns use
+FAMILY, DESIGN, SYNONYM, PATTERN = range(4)  # how firmly a name claims a phrase, firmest first
+OTHER_UNITS = {" mm": (" millimetre",), " Fr": (" French", "F"), " gauge": ("G",)}
+NOT_VERBS = ("is",)
+PREPOSITIONS = ("in", "on", "at", "around", "behind", "between", "inside", "outside", "under", "over", "through")
+PARTICIPLES = ("buried", "worn", "bent")  # besides those in -ed
+
+Row = tuple[str, PhraseKind, int]  # text, kind, how firmly it is claimed
+Claims = dict[str, list[Row]]
+Owners = dict[Bag, tuple[str, ...]]
+
+
+@cache
+def general_words() -> dict[str, tuple[Phrase, ...]]:
+    """Family or design -> its phrases; the first is the display name."""
+    return _phrases(_general(), _owners(_general(), _of_anatomy()))
+
+
+@cache
+def sized_words() -> dict[str, tuple[Phrase, ...]]:
+    """Tool of one size -> its phrases; the first is the display name."""
+    general = {content_bag(text) for rows in _general().values() for text, _, _ in rows}
+    return _phrases(_sized(), _owners(_sized(), _of_anatomy() | general))
+
+
+def tool_lexicon() -> dict[str, tuple[Phrase, ...]]:
+    """Every name of a family, a design or a tool of one size -> its phrases."""
+    return general_words() | sized_words()
+
+
+@cache
+def ambiguous_tools() -> dict[str, tuple[str, ...]]:
+    """Phrases that several families or designs share and none owns -> the names they may mean."""
+    found = {phrase: tuple(meant) for phrase, meant in words()["ambiguous"].items()}
+    for bag, meant in _owners(_general(), _of_anatomy()).items():
+        if len(meant) > 1:
+            texts = (text for name in meant for text, _, _ in _general()[name] if content_bag(text) == bag)
+            found.setdefault(min(texts, key=lambda text: (len(text), text)), meant)
+    return found
+
+
+@cache
+def designs() -> dict[str, tuple[Tool, ...]]:
+    """Design -> its tools, one for each size."""
+    found: dict[str, list[Tool]] = {}
+    for tool in catalogue():
+        found.setdefault(tool.design, []).append(tool)
+    return {design: tuple(tools) for design, tools in found.items()}
+
+
+def base_words(tool: Tool) -> str:
+    """The display name without its size: "3.5 x 12 mm cortical screw" -> "cortical screw"."""
+    if not tool.size:
+        return tool.display_name
+    return " ".join(tool.display_name.replace(tool.size, " ").replace(",", " ").split())
+
+
+@cache
+def words() -> dict[str, Any]:
+    """`tools.toml` as it stands."""
+    return tomllib.loads((files("fluorosam_cli.text") / "tools.toml").read_text(encoding="utf-8"))
+
+
+# --- the phrases that a name would like -----------------------------------------------------------------------------
+
+
+@cache
+def _general() -> Claims:
+    claims: Claims = {}
+    for family, name in families().items():
+        claims[family] = list(_spelt([(name, "name", FAMILY), *_family(family, name)]))
+    for design, tools in designs().items():
+        tool = tools[0]
+        synonyms: list[Row] = [(text, "synonym", SYNONYM) for text in tool.synonyms]
+        patterns = _filled("design", _values(tool))
+        claims[design] = list(_spelt([(base_words(tool), "name", DESIGN), *synonyms, *patterns]))
+    return claims
+
+
+@cache
+def _sized() -> Claims:
+    claims: Claims = {}
+    for tool in catalogue():
+        if tool.size:
+            patterns = _filled("tool", _values(tool) | {"size": [tool.size]})
+            claims[tool.name] = list(_spelt([(tool.display_name, "name", DESIGN), *patterns, *_other_units(tool)]))
+    return claims
+
+
+def _family(family: str, name: str) -> Iterator[Row]:
+    own = words()["families"].get(family)
+    if own is None:
+        yield from _filled("family", {"base": [name]})
+        return
+    for kind in KINDS:
+        yield from ((text, kind, FAMILY) for text in own.get(kind, ()))
+
+
+def _values(tool: Tool) -> dict[str, list[str]]:
+    """What the placeholders of the patterns stand for, most usual first; empty for what a tool lacks."""
+    materials = [word for part in dict.fromkeys(tool.materials.values()) for word in words()["materials"].get(part, ())]
+    place = words()["places"].get(tool.placement)
+    return {
+        "base": [base_words(tool)],
+        "synonym": list(tool.synonyms[:MOST]),
+        "material": list(dict.fromkeys(materials))[:MOST],
+        "place": [place] if place else [],
+        "use": [use] if (use := use_words(tool.use)) else [],
+        "group": [families()[tool.family]],
+        "site": [f"at the {display_name(site)}" for site in tool.sites if site in names()][:MOST],
+    }
+
+
+def use_words(use: str) -> str:
+    """A use as it follows a noun: "replaces a worn hip: stem, head" -> "that replaces a worn hip"."""
+    plain = re.split(r"[:;,]", use)[0].strip()
+    first = plain.split(" ")[0]
+    if not plain or first in PREPOSITIONS:
+        return plain
+    if first in ("a", "an", "the"):
+        return f"as {plain}"
+    if first.endswith("ed") or first in PARTICIPLES:
+        return f"that is {plain}"
+    return f"that {plain}" if re.fullmatch(r"[a-z]+[a-rt-z]s", first) and first not in NOT_VERBS else f"for {plain}"
+
+
+def _filled(pattern_set: str, values: Mapping[str, list[str]]) -> Iterator[Row]:
+    for kind, pattern in words()["patterns"][pattern_set]:
+        keys = [key for _, key, _, _ in Formatter().parse(pattern) if key]
+        for chosen in product(*(values[key] for key in keys)):
+            yield pattern.format(**dict(zip(keys, chosen, strict=True))), cast(PhraseKind, kind), PATTERN
+
+
+def _other_units(tool: Tool) -> Iterator[Row]:
+    for unit, others in OTHER_UNITS.items():
+        if tool.size.endswith(unit):
+            for other in others:
+                yield f"{tool.size.removesuffix(unit)}{other} {base_words(tool)}", "variant", PATTERN
+
+
+def _spelt(rows: list[Row]) -> Iterator[Row]:
+    """Each phrase followed by its other spellings."""
+    for text, kind, firmness in rows:
+        yield text, kind, firmness
+        for one, other in table()["spelling"].items():
+            if one in text:
+                yield text.replace(one, other), "variant", firmness
+
+
+# --- who owns a phrase ------------------------------------------------------------------------------------------------
+
+
+@cache
+def _of_anatomy() -> frozenset[Bag]:
+    own = {content_bag(phrase.text) for phrases in anatomy.lexicon().values() for phrase in phrases}
+    return frozenset(own | {content_bag(text) for text in anatomy.ambiguous()})
+
+
+def _owners(claims: Claims, taken: frozenset[Bag]) -> Owners:
+    """Content bag -> its owner, or all who have an equal claim; nobody for `taken` ones and for known ambiguities."""
+    firmness: dict[Bag, dict[str, int]] = {}
+    for name, rows in claims.items():
+        for text, _, firm in rows:
+            by_name = firmness.setdefault(content_bag(text), {})
+            by_name[name] = min(firm, by_name.get(name, firm))
+    shared = {content_bag(text) for text in words()["ambiguous"]}
+    owners: Owners = {}
+    for bag, by_name in firmness.items():
+        firmest = min(by_name.values())
+        nobody = bag in taken or (bag in shared and firmest != FAMILY)
+        owners[bag] = () if nobody else tuple(name for name, firm in by_name.items() if firm == firmest)
+    return owners
+
+
+def _phrases(claims: Claims, owners: Owners) -> dict[str, tuple[Phrase, ...]]:
+    found = {}
+    for name, rows in claims.items():
+        own: dict[str, tuple[str, PhraseKind]] = {}
+        for text, kind, _ in rows:
+            if owners[content_bag(text)] == (name,):
+                own.setdefault(normalised(text), (text, kind))
+        found[name] = with_splits(name, list(own.values()))
+    return found

@@ -153,7 +153,6 @@ class View(Model):
     travel: str | None = None  # file of the path length through every structure, at full size
     tools: list[ViewTool] = []
     structures: list[StructureMask]
-    tools: list[ViewTool] = []
 
 
 class Projector(Model):

@@ -17,7 +17,7 @@ from functools import cache
 
 import warp as wp
 
-from .siddon import MM_PER_CM, ROW_OFFSET, axis_crossing, box_span, pixel_ray, reciprocal
+from .siddon import MM_PER_CM, ROW_OFFSET, axis_crossing, box_span, padded, pixel_ray, reciprocal
 
 SUBPIXEL = wp.constant(4096)  # steps per pixel to which corners are snapped
 MAX_COORDINATE = 2**29  # of a snapped corner, so that products of two differences fit 64 bits
@@ -235,7 +235,7 @@ def collect_kernel(materials: int) -> wp.Kernel:
     pixel's central ray, each stretch weighted by the share of lanes that are inside any tool there, so that where two
     tools overlap the tissue goes once, and never more of it than there is.
     """
-    densities = wp.types.vector(length=max(materials, 1), dtype=wp.float32)
+    densities = wp.types.vector(length=padded(materials), dtype=wp.float32)
 
     @wp.func
     def add_tissue(

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from fluorosam_cli.anatomy.wording import normalised, table
+from fluorosam_cli.anatomy.wording import NUMBER_KEYS, is_side_letter, normalised, table
 
 SIDES = ("left", "right")
 NUMBERS = 12
@@ -49,7 +49,7 @@ def marks(text: str) -> Marks:
             regions.add(_region_letters()[word])
         elif word in _romans():
             numbers |= {_romans()[word]} if before in _counted() else set()  # not the X of "X-ray"
-        else:
+        elif len(word) > 1 or word.isdigit() or is_side_letter(word, after):
             sides |= _sides().get(word, frozenset())
             numbers |= {_numbers()[word]} if word in _numbers() else set()
     return Marks(frozenset(sides), frozenset(numbers), frozenset(regions))
@@ -65,7 +65,7 @@ def _sides() -> dict[str, frozenset[str]]:
 @cache
 def _numbers() -> dict[str, int]:
     """Word -> number: fifth, 5th, five, quinta, 5; Roman ones apart."""
-    spelt = [words for key, words in table()["numbers"].items() if key != "roman"]
+    spelt = [table()["numbers"][key] for key in NUMBER_KEYS if key != "roman"]
     found = {word: number for words in spelt for number, word in enumerate(words, 1)}
     return found | {str(number): number for number in range(1, NUMBERS + 1)}
 

@@ -6,17 +6,18 @@ arithmetic on the words, the same on every machine; it knows nothing that is not
 
 import difflib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fluorosam_cli.anatomy.marks import marks
-from fluorosam_cli.anatomy.wording import content_bag, normalised, table
+from fluorosam_cli.anatomy.wording import content_bag, normalised, small_words, table
 
 EXACT, SAME_WORDS, MOST = 1.0, 0.97, 0.95  # typed alike; the same words otherwise; the most that shared words reach
 SPELLING_CUTOFF = 0.72  # difflib's ratio below which two words are not misspellings of each other
 SHORTEST_MISSPELT = 3
-LEAST = 0.4  # scores below it are not listed
+AS_LIKE = 0.05  # ratios closer than this are told apart by how usual the words are
+LEAST = 0.45  # scores below it are not listed
 CONTRADICTED = 0.5  # factor where side, number or region of the spine differ
 UNSAID, ADDED = 0.9, 0.7  # factors where only the phrase states a side, and where only the text does
 
@@ -37,7 +38,7 @@ class Index:
     rows: list[tuple[str, Bag, str]]  # name, content bag, one phrase that has it
     by_word: dict[str, list[int]]  # word of a bag -> positions in rows
     weight: dict[str, float]
-    spelt: dict[str, None]  # words as they are typed
+    spelt: dict[str, int]  # words as they are typed -> how often
 
 
 def index_of(phrases: Iterable[tuple[str, str]]) -> Index:
@@ -53,7 +54,7 @@ def index_of(phrases: Iterable[tuple[str, str]]) -> Index:
         for word in dict.fromkeys(bag):
             by_word[word].append(position)
     weight = {word: math.log(1 + len(rows) / len(found)) for word, found in by_word.items()}
-    spelt = dict.fromkeys(word for phrase in typed for word in phrase.split())
+    spelt = Counter(word for phrase in typed for word in phrase.split())
     return Index({phrase: tuple(names) for phrase, names in typed.items()}, rows, dict(by_word), weight, spelt)
 
 
@@ -103,11 +104,22 @@ def _likenesses(index: Index, text: str) -> list[tuple[str, float]]:
 def _respelt(index: Index, words: list[str]) -> tuple[str, float]:
     """The words with unknown ones replaced by the known ones most like them, and how like the worst of these is."""
     text, worst = [], 1.0
+    never = {"side", "sided", *small_words()}
     for word in words:
-        near = []
-        if word not in index.spelt and len(word) >= SHORTEST_MISSPELT and not word.isdigit():
-            near = difflib.get_close_matches(word, index.spelt, n=1, cutoff=SPELLING_CUTOFF)
-        if near:
-            worst = min(worst, difflib.SequenceMatcher(None, word, near[0]).ratio())
-        text.append(near[0] if near else word)
+        near = ""
+        if word not in index.spelt and word not in never and len(word) >= SHORTEST_MISSPELT and not word.isdigit():
+            near, likeness = _most_like(index, word)
+            worst = min(worst, likeness)
+        text.append(near or word)
     return " ".join(text), worst
+
+
+def _most_like(index: Index, word: str) -> tuple[str, float]:
+    """The known word that `word` is most probably a misspelling of, "" if none, and the likeness of the two."""
+    near = difflib.get_close_matches(word, index.spelt, n=5, cutoff=SPELLING_CUTOFF)
+    ratios = {other: difflib.SequenceMatcher(None, other, word).ratio() for other in near}
+    if not ratios:
+        return "", 1.0
+    best = max(ratios.values())
+    chosen = max((other for other in near if ratios[other] > best - AS_LIKE), key=lambda other: index.spelt[other])
+    return chosen, ratios[chosen]

@@ -22,6 +22,7 @@ SAME_WORDS = {
     "french": "fr", "millimetre": "mm", "millimeter": "mm", "gauge": "g", "degrees": "degree",
     "lt": "left", "l": "left", "rt": "right", "r": "right",
 }  # fmt: skip
+NUMBER_KEYS = ("ordinal", "nth", "cardinal", "roman", "latin")
 DORSAL = {"th": "t", "d": "t"}
 
 
@@ -55,17 +56,24 @@ def content_bag(text: str) -> tuple[str, ...]:
     plain = SIDE_WORDS.sub(r"\1", plain)
     plain = LEVEL.sub(lambda match: DORSAL.get(match[1], match[1]) + match[2], plain)
     words: list[str] = []
-    before = ""
-    for word in plain.split():
+    before, typed = "", plain.split()
+    for word, after in zip(typed, [*typed[1:], ""], strict=False):
         if word in small_words() and not (word == "x" and before in ("rib", "costa", "vertebra")):
             before = word
             continue
         if (number := re.fullmatch(r"(\d+)([lr])", word)) is not None:  # "rib 5L"
             words += [number[1], SAME_WORDS[number[2]]]
+        elif is_side_letter(word, after):
+            words.append(SAME_WORDS[word])
         else:
-            words.append(_same(word))
+            words.append(word if word in ("l", "r") else _same(word))
         before = word
     return tuple(sorted(words))
+
+
+def is_side_letter(word: str, after: str) -> bool:
+    """Whether this letter says a side: "L femur", not "L-plate"."""
+    return word in ("l", "r") and after not in table()["small"]["letter_shapes"]
 
 
 def _same(word: str) -> str:
@@ -94,5 +102,4 @@ def _respelt() -> re.Pattern[str]:
 @cache
 def _numbers() -> dict[str, str]:
     """fifth, 5th, five, V, quinta -> 5."""
-    keys = ("ordinal", "nth", "cardinal", "roman", "latin")
-    return {word.lower(): str(n) for key in keys for n, word in enumerate(table()["numbers"][key], 1)}
+    return {word.lower(): str(n) for key in NUMBER_KEYS for n, word in enumerate(table()["numbers"][key], 1)}

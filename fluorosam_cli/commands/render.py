@@ -79,6 +79,9 @@ def render(
     travel: Annotated[
         bool, typer.Option("--travel", help="Also the path length through every structure, at full size.")
     ] = False,
+    projector: Annotated[
+        str, typer.Option(help="fluoro, or deepdrr for the image alone (a CUDA machine with the extra deepdrr).")
+    ] = "fluoro",
     interpolation: Annotated[str, typer.Option(help="Of the image: siddon, or joseph.")] = "siddon",
     min_path_mm: Annotated[
         float, typer.Option(min=0.001, max=1000, help="Path through a structure from which it shows.")
@@ -100,6 +103,7 @@ def render(
     from fluorosam_cli.geometry.views import check_names
     from fluorosam_cli.render import render as stage_of
     from fluorosam_cli.render.body import find_cases
+    from fluorosam_cli.render.deepdrr import require_deepdrr
     from fluorosam_cli.render.display import STYLES
     from fluorosam_cli.render.exposure import check_terms
     from fluorosam_cli.render.projector import available_threads, devices_named
@@ -109,6 +113,9 @@ def render(
     check_names(names)
     _check_choice("--look", look, ("any", *STYLES))
     _check_choice("--polarity", polarity, ("bone-bright", "bone-dark"))
+    _check_choice("--projector", projector, ("fluoro", "deepdrr"))
+    if projector == "deepdrr":
+        require_deepdrr()
     _check_choice("--interpolation", interpolation, ("siddon", "joseph"))
     if poses and names:
         raise UsageError("--poses and --view exclude each other", "give one of them")
@@ -120,6 +127,7 @@ def render(
         aim=Aim(views, size, names, random_share, read_poses(poses) if poses else ()),
         physics=Physics(
             interpolation=interpolation,  # pyright: ignore[reportArgumentType] - checked above, as are the next two
+            deepdrr=projector == "deepdrr",
             min_path_mm=min_path_mm,
             contrast=tuple(contrast or ()),
             without=check_terms(without or ()),

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 import numpy as np
 
 from fluorosam_cli.anatomy.structures import label_ids, mirrored, structure, structures
 from fluorosam_cli.contracts import Case, CaseQuality, CaseStructure, Finding
-from fluorosam_cli.ct.volume import Volume
+from fluorosam_cli.ct.volume import Direction, Volume
 
 METAL_HU = 3000  # above cortical bone and enamel; 12-bit scans end at 3071. Undiluted contrast medium gets there too
 METAL_ML = 0.1  # less is noise and a tooth's filling
@@ -25,7 +24,6 @@ SIDE_MM = 5.0  # centres nearer to each other than this do not tell a side
 MEAN_HU: dict[str, tuple[float, float]] = {"bone": (80, 2500), "lung": (-980, -300), "air": (-1000, -200)}
 CARTILAGE = {"costal_cartilages", "intervertebral_discs", "thyroid_cartilage"}  # with the bones by their material
 FIT_ML = 5.0  # smaller structures are not held to MEAN_HU: partial volumes
-Direction = Literal["left", "right", "superior", "inferior", "anterior", "posterior"]
 AXIS: dict[Direction, tuple[int, int]] = {
     "left": (0, 1),
     "right": (0, -1),

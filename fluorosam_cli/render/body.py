@@ -13,6 +13,7 @@ from fluorosam_cli.contracts import Case
 from fluorosam_cli.ct.volume import Volume, read_nifti, to_hu
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.positions import Anatomy, anatomy_of
+from fluorosam_cli.render.deepdrr import DeepDrr
 from fluorosam_cli.render.masks import MaskOutput, mask_outputs
 from fluorosam_cli.render.materials import AIR_HU, kinds_of_labels, material_table, set_rows
 from fluorosam_cli.render.projector import Interpolation, Named, Projector
@@ -39,6 +40,7 @@ class Body:
     rows: np.ndarray  # (z, y, x) int16, see `materials.set_rows`
     labels: np.ndarray
     world_from_voxel: np.ndarray
+    deepdrr: DeepDrr | None = None  # makes the image instead of our projector
 
     @property
     def number(self) -> int:
@@ -74,6 +76,7 @@ def load_body(
     min_path_mm: float,
     contrast: tuple[str, ...] = (),
     travel: bool = False,
+    deepdrr: bool = False,
 ) -> Body:
     """Read a case's volumes and set up its projector; `contrast` names what is filled with contrast agent.
 
@@ -95,6 +98,7 @@ def load_body(
     rows, labels = cropped_in_place(hu.array, low, high), cropped_in_place(labels, low, high)
     world_from_voxel = hu.world_from_voxel.copy()
     world_from_voxel[:3, 3] += world_from_voxel[:3, :3] @ low[::-1]
+    other = DeepDrr(rows.copy(), world_from_voxel) if deepdrr else None
     set_rows(rows, labels, kinds_of_labels({s.label_id: s.name for s in case.structures}, contrast))
     tissues = tissues_with({s.label_id for s in case.structures})
     return Body(
@@ -117,6 +121,7 @@ def load_body(
         rows=rows,
         labels=labels,
         world_from_voxel=world_from_voxel,
+        deepdrr=other,
     )
 
 

@@ -46,7 +46,7 @@ class Projection:
 
 def device_named(name: str) -> str:
     """The Warp device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises FluoroError when there is no such device."""
-    wp = _warp()
+    wp = started_warp()
     if name == "auto":
         return "cuda:0" if wp.is_cuda_available() else "cpu"
     if name == "cpu":
@@ -70,7 +70,7 @@ def devices_named(name: str, gpus: int | None) -> list[str]:
         return ["cpu"] * gpus
     if name not in ("auto", "cuda"):
         raise UsageError(f"--gpus {gpus} and --device {name} exclude each other", "give one of them")
-    wp = _warp()
+    wp = started_warp()
     found = wp.get_cuda_device_count() if wp.is_cuda_available() else 0
     if gpus > found:
         raise FluoroError(
@@ -88,7 +88,8 @@ def available_threads() -> int:
 
 
 @cache
-def _warp():
+def started_warp():
+    """The module `warp`, quiet, and with its compiled kernels where our cache is."""
     import warp as wp
 
     wp.config.log_level = wp.LOG_ERROR  # its remarks go to stdout, which belongs to the command
@@ -139,7 +140,7 @@ class Projector:
     ) -> None:
         from fluorosam_cli.kernels import joseph, siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
-        wp = _warp()
+        wp = started_warp()
         if labels is None:
             labels, outputs, paths = np.zeros(1, np.uint8), (), ()
         elif labels.shape != rows.shape:
@@ -187,7 +188,7 @@ class Projector:
         self.voxels = (voxel_rows, shape, table)  # what else walks through the CT
         where = (occupied, bricks, low, high)
         walked = 0 if interpolation == "joseph" else self.materials
-        no_table = wp.empty(0, dtype=wp.types.vector(length=siddon.padded(0), dtype=wp.float32), device=device)
+        no_table = on_device(np.zeros((1, 1)), wp.types.vector(length=siddon.padded(0), dtype=wp.float32))
         self._walk = (voxel_rows, voxel_labels, shape, slot_of, table if walked else no_table, *where)
         self._members = tuple(on_device(array, wp.int32) for array in members)
         self._image = (voxel_rows, shape, table, *where)
@@ -222,8 +223,12 @@ class Projector:
         """Views of one size, each an intrinsic, a camera_from_world and a range of depths; in one launch on CUDA."""
         from fluorosam_cli.kernels import siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
-        wp = _warp()
-        rays = wp.array(np.stack([self._rays(*camera) for camera in cameras]), dtype=wp.vec3d, device=self.device)
+        wp = started_warp()
+        rays = wp.array(
+            np.stack([ray_rows(self.voxel_from_world, *camera) for camera in cameras]),
+            dtype=wp.vec3d,
+            device=self.device,
+        )
         views, pixels = len(cameras), width * height
         words = max(1, -(-len(self.outputs) // 32))
         sums = (views, len(self.paths), pixels) if paths else (1, 1, 0)
@@ -262,18 +267,22 @@ class Projector:
             for view in range(views)
         ]
 
-    def _rays(
-        self, intrinsic: np.ndarray, camera_from_world: np.ndarray, depths_mm: tuple[float, float] = EVERYWHERE
-    ) -> np.ndarray:
-        """The kernel's `rays` of one view, (8, 3) float64: see `kernels/siddon.py`."""
-        camera_from_world = np.asarray(camera_from_world, np.float64)
-        world_from_camera = camera_from_world[:3, :3].T
-        world_from_pixel = world_from_camera @ np.linalg.inv(np.asarray(intrinsic, np.float64))
-        mm = world_from_pixel[:, [2, 0, 1]].T  # direction of pixel (0, 0), its change per column, per row
-        source_mm = -world_from_camera @ camera_from_world[:3, 3]
-        linear = self.voxel_from_world[:3, :3]
-        source = linear @ source_mm + self.voxel_from_world[:3, 3] + 0.5  # voxel i spans [i, i + 1) in the kernel
-        return np.concatenate([source[None], mm @ linear.T, mm, [[*depths_mm, 0.0]]])
+
+def ray_rows(
+    voxel_from_world: np.ndarray,
+    intrinsic: np.ndarray,
+    camera_from_world: np.ndarray,
+    depths_mm: tuple[float, float] = EVERYWHERE,
+) -> np.ndarray:
+    """The kernels' `rays` of one view, (8, 3) float64: see `kernels/siddon.py`."""
+    camera_from_world = np.asarray(camera_from_world, np.float64)
+    world_from_camera = camera_from_world[:3, :3].T
+    world_from_pixel = world_from_camera @ np.linalg.inv(np.asarray(intrinsic, np.float64))
+    mm = world_from_pixel[:, [2, 0, 1]].T  # direction of pixel (0, 0), its change per column, per row
+    source_mm = -world_from_camera @ camera_from_world[:3, 3]
+    linear = voxel_from_world[:3, :3]
+    source = linear @ source_mm + voxel_from_world[:3, 3] + 0.5  # voxel i spans [i, i + 1) in the kernel
+    return np.concatenate([source[None], mm @ linear.T, mm, [[*depths_mm, 0.0]]])
 
 
 def _slots(

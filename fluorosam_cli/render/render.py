@@ -77,7 +77,7 @@ def render(
             seed=settings.seed,
             polarity=settings.physics.polarity,
             projector=ProjectorHeader(
-                name="fluoro",
+                name="deepdrr" if settings.physics.deepdrr else "fluoro",
                 version=projector.VERSION,
                 interpolation=settings.physics.interpolation,
                 min_path_mm=settings.physics.min_path_mm,
@@ -158,6 +158,7 @@ def _loaded(item: CaseFolder, settings: Settings) -> tuple[Body, tuple[StandardV
             min_path_mm=physics.min_path_mm,
             contrast=physics.contrast,
             travel=settings.extras.travel,
+            deepdrr=physics.deepdrr,
         )
     except FluoroError as error:
         return Failure(f"{name}: {error.problem}", error.hint, whole=True)

@@ -21,7 +21,7 @@ import numpy as np
 
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render.physics import density_g_cm3
-from fluorosam_cli.render.projector import EVERYWHERE, Projector, _warp, available_threads
+from fluorosam_cli.render.projector import EVERYWHERE, Projector, available_threads, ray_rows, started_warp
 from fluorosam_cli.tools.placement import PlacedTool
 
 THIN_PX = 3.0  # parts thinner than this on the image get 2x2 rays a pixel,
@@ -76,7 +76,7 @@ def project_tools(
     """
     from fluorosam_cli.kernels import mesh as kernels  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
-    wp: Any = _warp()
+    wp: Any = started_warp()
     parts = [(number, part) for number, tool in enumerate(placed) for part in tool.parts]
     pixels = width * height
     if len(placed) > MAX_TOOLS or len(parts) > kernels.MAX_PARTS or pixels > kernels.MAX_PIXELS:
@@ -102,7 +102,7 @@ def project_tools(
     hits = wp.zeros(pixels, dtype=wp.uint32, device=device)
     displaced = wp.zeros((tissues, pixels), dtype=wp.float32, device=device)
     if crossings:
-        densities = wp.types.vector(length=max(tissues, 1), dtype=wp.float32)
+        densities = wp.types.vector(length=kernels.padded(tissues), dtype=wp.float32)
         part_arrays = (
             (np.array([density_g_cm3(part.material) for _, part in parts]), wp.float32),
             (np.array([materials.index(part.material) for _, part in parts]), wp.int32),
@@ -114,7 +114,9 @@ def project_tools(
             tissue.shape_xyz if tissue else wp.vec3i(0, 0, 0),
             tissue.table if tissue else wp.empty(0, dtype=densities, device=device),
             wp.array(
-                camera.rays(tissue.voxel_from_world if tissue else np.eye(4), depths_mm)[None],
+                ray_rows(
+                    tissue.voxel_from_world if tissue else np.eye(4), camera.intrinsic, camera_from_world, depths_mm
+                )[None],
                 dtype=wp.vec3d,
                 device=device,
             ),
@@ -225,15 +227,6 @@ class _Camera:
     @property
     def focal_px(self) -> float:
         return float(np.sqrt(abs(np.linalg.det(self.intrinsic[:2, :2]))))
-
-    def rays(self, voxel_from_world: np.ndarray, depths_mm: tuple[float, float]) -> np.ndarray:
-        """The kernel's `rays` of one view, (8, 3) float64: see `kernels/siddon.py`."""
-        world_from_camera = self.camera_from_world[:3, :3].T
-        mm = (world_from_camera @ self.ray_from_pixel)[:, [2, 0, 1]].T
-        linear = voxel_from_world[:3, :3]
-        source_mm = -world_from_camera @ self.camera_from_world[:3, 3]
-        source = linear @ source_mm + voxel_from_world[:3, 3] + 0.5  # voxel i spans [i, i + 1) in the kernel
-        return np.concatenate([source[None], mm @ linear.T, mm, [[*depths_mm, 0.0]]])
 
 
 @dataclass(frozen=True, eq=False)

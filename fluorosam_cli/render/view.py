@@ -23,6 +23,7 @@ from fluorosam_cli.render.integrals import write_integrals, write_travel
 from fluorosam_cli.render.masks import outline_masks, structure_masks, tool_masks
 from fluorosam_cli.render.materials import MATERIALS
 from fluorosam_cli.render.outlines import outlines
+from fluorosam_cli.render.physics import tube_spectrum
 from fluorosam_cli.render.projector import Interpolation, Projection
 from fluorosam_cli.render.tools import Tissue, ToolProjection, project_tools
 from fluorosam_cli.tools.catalogue import Tool
@@ -46,8 +47,9 @@ class Aim:
 
 @dataclass(frozen=True)
 class Physics:
-    """How they are projected and exposed."""
+    """How they are projected and exposed. With `deepdrr`, DeepDRR makes the image, without scatter, blur or noise."""
 
+    deepdrr: bool = False
     interpolation: Interpolation = "siddon"
     min_path_mm: float = 1.0
     contrast: tuple[str, ...] = ()
@@ -101,6 +103,10 @@ class Shot:
         """Width and height."""
         return self.carm.detector_width_px, self.carm.detector_height_px
 
+    @property
+    def depths_mm(self) -> tuple[float, float]:
+        return self.carm.nearest_mm, self.carm.farthest_mm
+
     def rng(self, purpose: int) -> np.random.Generator:
         return np.random.default_rng([*self.seed, purpose])
 
@@ -146,10 +152,7 @@ def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Se
 def project(body: Body, shots: list[Shot]) -> list[tuple[Projection, ToolProjection | None]]:
     """Views of one size: bodies first, in as few launches as the device allows, then the tools."""
     size = shots[0].size_px
-    cameras = [
-        (shot.carm.intrinsic, shot.carm.camera_from_world, (shot.carm.nearest_mm, shot.carm.farthest_mm))
-        for shot in shots
-    ]
+    cameras = [(shot.carm.intrinsic, shot.carm.camera_from_world, shot.depths_mm) for shot in shots]
     projections = body.projector.project_views(cameras, *size, paths=bool(body.projector.paths))
     tools = [
         project_tools(
@@ -158,6 +161,7 @@ def project(body: Body, shots: list[Shot]) -> list[tuple[Projection, ToolProject
             shot.carm.camera_from_world,
             *size,
             tissue=Tissue.of(body.projector),
+            depths_mm=shot.depths_mm,
             device=body.projector.device,
             threads=body.projector.threads,
         )
@@ -191,9 +195,20 @@ def develop(
         (float(carm.intrinsic[0, 2]), float(carm.intrinsic[1, 2])),
     )
     mass, materials = _masses(projection, tools)
-    intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=physics.without)
+    if body.deepdrr:
+        spectrum = tube_spectrum(exposure.kvp, exposure.filtration_mm_al, exposure.filtration_mm_cu)
+        intensity = body.deepdrr.transmission(
+            carm.intrinsic,
+            carm.camera_from_world,
+            *shot.size_px,
+            carm.source_to_detector_mm,
+            spectrum.energy_kev,
+            spectrum.fluence,
+        )
+    else:
+        intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=physics.without)
     inside = None
-    if exposure.collimation and "collimation" not in physics.without:
+    if exposure.collimation and not body.deepdrr and "collimation" not in physics.without:
         inside = field.exposed(exposure, geometry, intensity.shape)
     shown = display.display_image(intensity, look, inside, physics.polarity)
     files = _files(body.case.name, shot.index, settings.extras)

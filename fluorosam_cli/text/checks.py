@@ -7,7 +7,7 @@ from fluorosam_cli.anatomy import lexicon as anatomy
 from fluorosam_cli.anatomy.marks import marks
 from fluorosam_cli.anatomy.structures import groups, side_of, structures
 from fluorosam_cli.anatomy.wording import content_bag, normalised
-from fluorosam_cli.text.phrases import phrases_of, resolve
+from fluorosam_cli.text.phrases import meanings, phrases_of, resolve
 from fluorosam_cli.text.tool_words import designs, general_words
 from fluorosam_cli.tools.catalogue import Tool, catalogue, families
 
@@ -53,12 +53,12 @@ def _foreign_objection(name: str, text: str) -> str | None:
     for start in range(len(words)):
         for end in range(start + 1, len(words) + 1):
             part = " ".join(words[start:end])
-            other = resolve(part)
-            if other is None or other in relatives or any(f" {part} " in phrase for phrase in own):
+            others = meanings(part)
+            if not others or relatives.intersection(others) or any(f" {part} " in phrase for phrase in own):
                 continue
-            if name not in anatomy.lexicon() and other in anatomy.lexicon():
+            if name not in anatomy.lexicon() and others[0] in anatomy.lexicon():
                 continue  # a tool may be told by where it lies
-            return f"contains {part!r}, which names {other}"
+            return f"contains {part!r}, which names {' or '.join(others)}"
     return None
 
 

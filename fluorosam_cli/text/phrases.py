@@ -28,11 +28,14 @@ def phrases_of(name: str) -> tuple[Phrase, ...]:
 
 def resolve(text: str) -> str | None:
     """The one name whose phrase this is, however it is typed; None for unknown and for ambiguous words."""
-    typed = normalised(text)
-    meant = _index().typed.get(typed, ())
-    if not meant and _number(text):
-        meant = _sized_index().typed.get(typed, ())
+    meant = meanings(text)
     return meant[0] if len(meant) == 1 else None
+
+
+def meanings(text: str) -> tuple[str, ...]:
+    """The names whose phrase this is, however it is typed: none for unknown words, several for ambiguous ones."""
+    meant = _index().typed.get(normalised(text), ())
+    return meant or (_sized_index().typed.get(normalised(text), ()) if _number(text) else ())
 
 
 def matches(text: str, n: int = 5) -> list[Match]:

@@ -116,7 +116,8 @@ def _family(family: str, name: str) -> Iterator[Row]:
         yield from _filled("family", {"base": [name]})
         return
     for kind in KINDS:
-        yield from ((text, kind, FAMILY) for text in own.get(kind, ()))
+        for text in own.get(kind, ()):
+            yield text, kind, FAMILY
 
 
 def _values(tool: Tool) -> dict[str, list[str]]:

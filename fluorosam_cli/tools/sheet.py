@@ -68,26 +68,45 @@ def path_lengths(points: np.ndarray, triangles: np.ndarray, shape: tuple[int, in
     `points` (V, 3) are in pixels: column, row, depth. The signed sum of the depths at which a ray crosses the surface.
     """
     corners = points[triangles]
-    # Pixel centres are moved by an odd fraction, so that no ray runs exactly through an edge and counts it twice.
-    offset = np.array([0.5013, 0.5029])
-    low = np.clip(np.ceil(corners[..., :2].min(1) - offset), 0, (shape[1], shape[0])).astype(np.int64)
-    high = np.clip(np.floor(corners[..., :2].max(1) - offset) + 1, 0, (shape[1], shape[0])).astype(np.int64)
-    size = np.maximum(high - low, 0)
-    count = size.prod(1)
-    owner = np.repeat(np.arange(len(triangles)), count)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-    width = size[owner, 0]
-    column, row = low[owner, 0] + within % width, low[owner, 1] + within // width
-    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    safe = np.where(area == 0, 1, area)
-    p = np.stack([column, row], 1) + offset - a[owner, :2]
-    u = (p[:, 0] * (c - a)[owner, 1] - p[:, 1] * (c - a)[owner, 0]) / safe[owner]
-    v = (p[:, 1] * (b - a)[owner, 0] - p[:, 0] * (b - a)[owner, 1]) / safe[owner]
-    hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (area[owner] != 0)
-    depth = a[owner, 2] + u * (b - a)[owner, 2] + v * (c - a)[owner, 2]
-    signed = (np.sign(area)[owner] * depth)[hit]
-    return np.bincount((row * shape[1] + column)[hit], signed, shape[0] * shape[1]).reshape(shape)
+    area = np.cross(corners[:, 1, :2] - corners[:, 0, :2], corners[:, 2, :2] - corners[:, 0, :2])
+    corners, area = corners[area != 0], area[area != 0]
+    # Each triangle's rows, then in each row the columns between two edges; from one end on and up to the other, so that
+    # neighbours share no pixel and leave none out.
+    first, last = (_pixel(f(corners[..., 1], axis=1), shape[0]) for f in (np.min, np.max))
+    owner, row = _ranges(first, last)
+    y = row + 0.5
+    crossing = np.stack([_crossing(corners[owner, i], corners[owner, (i + 1) % 3], y) for i in range(3)], 1)
+    left, right = (_pixel(f(crossing, axis=1), shape[1]) for f in (np.nanmin, np.nanmax))
+    span, column = _ranges(left, right)
+    owner, row = owner[span], row[span]
+    a, b, c = (corners[owner, i] for i in range(3))
+    px, py = column + 0.5 - a[:, 0], row + 0.5 - a[:, 1]
+    u = (px * (c - a)[:, 1] - py * (c - a)[:, 0]) / area[owner]
+    v = (py * (b - a)[:, 0] - px * (b - a)[:, 1]) / area[owner]
+    depth = a[:, 2] + u * (b - a)[:, 2] + v * (c - a)[:, 2]
+    depth = np.clip(depth, corners[owner, :, 2].min(1), corners[owner, :, 2].max(1))
+    return np.bincount(row * shape[1] + column, np.sign(area[owner]) * depth, shape[0] * shape[1]).reshape(shape)
+
+
+def _pixel(position: np.ndarray, count: int) -> np.ndarray:
+    """The first pixel whose centre is not before a position."""
+    return np.clip(np.ceil(position - 0.5), 0, count).astype(np.int64)
+
+
+def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All whole numbers from first[i] up to, not including, last[i], and the i of each."""
+    count = np.maximum(last - first, 0)
+    owner = np.repeat(np.arange(len(count)), count)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count) + first[owner]
+
+
+def _crossing(start: np.ndarray, end: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Where edges cross rows, NaN where they do not: to the last bit the same from either of their triangles."""
+    swap = start[:, 1] > end[:, 1]
+    low, high = np.where(swap[:, None], end, start), np.where(swap[:, None], start, end)
+    crosses = (low[:, 1] <= y) & (y < high[:, 1])
+    rise = np.where(crosses, high[:, 1] - low[:, 1], 1)
+    return np.where(crosses, low[:, 0] + (y - low[:, 1]) / rise * (high[:, 0] - low[:, 0]), np.nan)
 
 
 def _view(tool: Tool, vertices: np.ndarray) -> np.ndarray:

@@ -1,15 +1,18 @@
 import re
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
+from importlib.resources import files
 
 import pytest
 
-from fluorosam_cli.anatomy.lexicon import lexicon, nearest, normalised, resolve, split_of, table, word_bag
+from fluorosam_cli.anatomy.lexicon import ambiguous, lexicon, nearest, resolve, split_of
 from fluorosam_cli.anatomy.marks import marks
 from fluorosam_cli.anatomy.structures import display_name, names, side_of, structures
+from fluorosam_cli.anatomy.wording import FILES, content_bag, normalised, table
 
-MIN_PHRASES = 6
+MIN_PHRASES = 12
 GIVEN_TO_OUTLINES = {  # their words mean what a radiologist draws
     "lung_left": "lung_above_diaphragm_left",
     "lung_right": "lung_above_diaphragm_right",
@@ -18,10 +21,10 @@ GIVEN_TO_OUTLINES = {  # their words mean what a radiologist draws
 PHRASES = [(name, phrase) for name, phrases in lexicon().items() for phrase in phrases]
 
 
-def test_every_name_has_enough_phrases_and_starts_with_its_display_name():
+def test_every_name_has_enough_phrases_besides_variants_and_starts_with_its_display_name():
     assert tuple(lexicon()) == names()
     for name, phrases in lexicon().items():
-        assert len(phrases) >= MIN_PHRASES, name
+        assert len({content_bag(phrase.text) for phrase in phrases}) >= MIN_PHRASES, name
         assert (phrases[0].text, phrases[0].kind, phrases[0].split) == (display_name(name), "name", "train")
 
 
@@ -37,11 +40,37 @@ def test_the_table_describes_known_names_only():
         assert {f"{base}_left", f"{base}_right"} & known, base
 
 
-def test_no_phrase_names_two_structures_in_any_word_order():
+def test_no_phrase_names_two_structures_in_any_variant():
     owners = defaultdict(set)
     for name, phrase in PHRASES:
-        owners[word_bag(phrase.text)].add(name)
+        owners[content_bag(phrase.text)].add(name)
     assert {bag: found for bag, found in owners.items() if len(found) > 1} == {}
+    for text, meant in ambiguous().items():
+        assert content_bag(text) not in owners, text
+        assert len(meant) > 1, text
+        assert set(meant) <= set(names()), text
+
+
+def test_ambiguous_phrases_mean_all_they_may_mean():
+    assert resolve("forearm") is None
+    assert set(nearest("forearm", 2)) == {"forearm_left", "forearm_right"}
+    assert set(nearest("the vena cava", 2)) == {"superior_vena_cava", "inferior_vena_cava"}
+
+
+def test_no_entry_is_in_two_files_and_old_words_have_a_source():
+    entries = [
+        (group, name)
+        for file in FILES
+        for group, rows in tomllib.loads((files("fluorosam_cli.anatomy") / file).read_text()).items()
+        if group in ("plain", "sided")
+        for name in rows
+    ]
+    assert len(entries) == len(set(entries))
+    assert {phrase.source is not None for _, phrase in PHRASES if phrase.kind in ("official", "latin")} == {True}
+    sources = {phrase.text: phrase.source for _, phrase in PHRASES}
+    assert sources["omoplata sinistra"] == "older Latin (Basle Nomina Anatomica 1895 and before)"
+    assert sources["os femoris dextrum"] == "Terminologia Anatomica, 2nd edition (FIPAT 2019)"
+    assert sources["left kidney"] is None
 
 
 def test_each_phrase_is_there_once_and_well_formed():
@@ -114,10 +143,49 @@ def test_held_out_share():
     assert all(any(phrase.split == "test" for phrase in phrases) for phrases in lexicon().values())
 
 
-def test_no_test_phrase_is_a_train_phrase_in_another_case_or_word_order():
+def test_no_test_phrase_is_a_train_phrase_in_another_case_word_order_or_spelling():
     for phrases in lexicon().values():
-        train = {word_bag(phrase.text) for phrase in phrases if phrase.split == "train"}
-        assert not [p for p in phrases if p.split == "test" and word_bag(p.text) in train]
+        train = {content_bag(phrase.text) for phrase in phrases if phrase.split == "train"}
+        assert not [p for p in phrases if p.split == "test" and content_bag(p.text) in train]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("left kidney", "Kidney, LEFT"),
+        ("left kidney", "lt kidney"),
+        ("left kidney", "kidney of the left side"),
+        ("left-sided kidney", "kidney on the left"),
+        ("fifth left rib", "rib 5L"),
+        ("costa quinta sinistra", "costa V sinistra"),
+        ("T5 vertebra", "vertebra Th-5"),
+        ("fifth thoracic vertebra", "thoracic vertebra V"),
+        ("oesophageal canal", "esophageal canal"),
+        ("shoulder blade of the right side", "right shoulderblade"),
+        ("intervertebral disks", "intervertebral disc"),
+        ("3.5 x 12 mm screw", "screw, 3.5x12mm"),
+        ("12 Fr tube", "tube of 12 French"),
+    ],
+)
+def test_variants_share_a_content_bag(one, other):
+    assert content_bag(one) == content_bag(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("left rib 5", "right rib 5"),
+        ("left rib 5", "left rib 6"),
+        ("C5", "L5"),
+        ("D5", "L5"),
+        ("L-plate", "left plate"),
+        ("l-spine", "left spine"),
+        ("3.5 mm screw", "5.3 mm screw"),
+        ("thumb side of the forearm", "forearm and thumb"),
+    ],
+)
+def test_other_meanings_do_not(one, other):
+    assert content_bag(one) != content_bag(other)
 
 
 def test_the_split_is_the_same_in_another_process():
@@ -131,8 +199,8 @@ def test_the_split_is_the_same_in_another_process():
 
 def test_a_new_phrase_around_a_held_out_one_is_held_out():
     held_out = next(phrase for phrase in lexicon()["femur_left"] if phrase.split == "test")
-    assert split_of("femur_left", f"show me the {held_out.text}") == "test"
-    assert split_of("femur_left", "LEFT FEMUR") == "train"
+    assert split_of("femur_left", lexicon()["femur_left"], f"show me the {held_out.text}") == "test"
+    assert split_of("femur_left", lexicon()["femur_left"], "LEFT FEMUR") == "train"
 
 
 @pytest.mark.parametrize(

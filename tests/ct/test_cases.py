@@ -149,7 +149,7 @@ def test_folders_which_may_name_a_person_are_not_recorded(fluoro, scans, tmp_pat
     assert (run["config"]["scans"], run["config"]["labels"]) == ("not recorded", "not recorded")
     assert [problem.partition(" (")[0] for problem in run["failed"]] == [
         "b: not a readable NIfTI, NRRD or MetaImage file",
-        "c: holds 1.5, labels are whole numbers",
+        "c: holds 22.5, labels are whole numbers",
     ]
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -6,11 +7,13 @@ import sys
 
 import pytest
 
-from fluorosam_cli.anatomy.lexicon import lexicon, resolve, word_bag
+from fluorosam_cli.anatomy.lexicon import lexicon, resolve
 from fluorosam_cli.anatomy.structures import names
+from fluorosam_cli.anatomy.wording import content_bag
 from fluorosam_cli.artefacts import read_header, read_lines
 from fluorosam_cli.contracts import Description, Descriptions
-from fluorosam_cli.text.describe import objection
+from fluorosam_cli.text.phrases import names as all_names
+from fluorosam_cli.text.phrases import phrases_of
 
 
 def records(folder):
@@ -22,11 +25,11 @@ def test_all_names_offline(fluoro, tmp_path):
     assert code == 0, err
     found = records(tmp_path / "d")
     header = read_header(tmp_path / "d" / "descriptions.json", Descriptions)
-    assert (header.count, header.names) == (len(found), len(names()))
+    assert (header.count, header.names) == (len(found), len(all_names()))
     assert json.loads(out)["descriptions"] == len(found)
-    assert list(dict.fromkeys(record.name for record in found)) == list(names())
+    assert list(dict.fromkeys(record.name for record in found)) == list(all_names())
     from_lexicon = [(r.name, r.text, r.kind, r.split) for r in found if r.source == "lexicon"]
-    assert from_lexicon == [(n, p.text, p.kind, p.split) for n, phrases in lexicon().items() for p in phrases]
+    assert from_lexicon == [(n, p.text, p.kind, p.split) for n in all_names() for p in phrases_of(n)]
 
 
 def test_templates_are_made_of_train_phrases_only(fluoro, tmp_path):
@@ -37,8 +40,8 @@ def test_templates_are_made_of_train_phrases_only(fluoro, tmp_path):
     assert len(made) == 6 * len(train)
     assert {(record.kind, record.split) for record in made} == {("phrase", "train")}
     assert all(resolve(record.text) is None for record in made)
-    held_out = {word_bag(record.text) for record in found if record.split == "test"}
-    assert not held_out & {word_bag(record.text) for record in made}
+    held_out = {content_bag(record.text) for record in found if record.split == "test"}
+    assert not held_out & {content_bag(record.text) for record in made}
 
 
 def test_names_can_be_given_in_words_and_order_is_kept(fluoro, tmp_path):
@@ -98,47 +101,44 @@ def test_dry_run_counts_what_a_run_writes(fluoro, tmp_path):
     assert json.loads(out)["phrases"] == len(records(tmp_path / "d"))
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("femur_left", "long bone of the left thigh"),
-        ("femur_left", "LEFT FEMUR"),
-        ("rib_left_5", "the 5th left-sided rib bone"),
-        ("vertebrae_L3", "third vertebra of the lower back"),
-        ("kidneys", "the two kidneys, left and right"),
-        ("spleen", "soft organ in the upper left belly"),
-        ("adrenal_gland_left", "small gland on top of the left kidney"),
-        ("shoulder_girdle_left", "left collarbone with its shoulder blade"),
-        ("aorta", "the body's largest artery"),
-    ],
-)
-def test_good_phrases(name, text):
-    assert objection(name, text) is None
+# --- what a phrase means ----------------------------------------------------------------------------------------------
+
+
+def test_resolve_lists_what_a_phrase_means_best_first(fluoro, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = fluoro("describe", "--resolve", "the left thigh bone")
+    assert code == 0
+    assert out.splitlines()[0] == "the left thigh bone\t1.000\tfemur_left\tleft femur"
+    assert not list(tmp_path.iterdir())
+
+
+def test_resolve_reads_phrases_from_stdin_and_prints_json(fluoro, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("left lung\n\n  rigth kidny \nleft banana sandwich\nscrews\n"))
+    code, out, _ = fluoro("describe", "--resolve", "-", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert [entry["phrase"] for entry in found] == ["left lung", "rigth kidny", "left banana sandwich", "screws"]
+    assert found[0]["structures"][0] == {"structure": "lung_above_diaphragm_left", "score": 1.0}
+    assert found[1]["structures"][0]["structure"] == "kidney_right"
+    assert found[2]["structures"] == []
+    assert [entry["structure"] for entry in found[3]["structures"][:2]] == ["bone_screws", "pedicle_screws"]
+    for entry in found:
+        scores = [match["score"] for match in entry["structures"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 <= score <= 1 for score in scores)
+
+
+def test_resolve_of_nonsense_says_so(fluoro):
+    code, out, err = fluoro("describe", "--resolve", "qwertyuiop")
+    assert (code, out) == (0, "")
+    assert '"qwertyuiop" is no known name' in err
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "why"),
-    [
-        ("femur_left", "long bone of the right thigh", "says right"),
-        ("femur_left", "long bone of the thigh", "says no side"),
-        ("femur_left", "left hip bone", "names hip_left"),
-        ("rib_left_5", "the 6th left-sided rib bone", "says 6"),
-        ("rib_left_5", "one of the left ribs on top", "says 1"),
-        ("rib_left_5", "fifth left lumbar rib", "says region L"),
-        ("vertebrae_L3", "third vertebra of the upper back", "says T"),
-        ("vertebrae_L3", "third vertebra", "says no region"),
-        ("kidneys", "the left one of the kidneys", "says only left"),
-        ("kidney_left", "left liver", "contains 'liver'"),
-        ("spleen", "organ below the left dome of the diaphragm", "contains 'diaphragm'"),
-        ("liver", "x", "1 characters"),
-        ("liver", "liver " * 20, "119 characters"),
-        ("liver", "das größte Organ", "characters other"),
-        ("liver", "liver\N{SKULL}", "characters other"),
-        ("liver", "123", "characters other"),
-    ],
+    "words", [("--resolve", " "), ("liver", "--resolve", "liver"), ("--resolve", "x", "--llm", "m")]
 )
-def test_bad_phrases(name, text, why):
-    assert why in (objection(name, text.strip()) or "")
+def test_resolve_alone_and_not_of_nothing(fluoro, words):
+    assert fluoro("describe", *words)[0] == 2
 
 
 # --- with a language model --------------------------------------------------------------------------------------------
@@ -238,12 +238,29 @@ def test_resume_after_a_kill_gives_the_bytes_of_an_unbroken_run(fluoro, tmp_path
 
 
 def test_dry_run_counts_calls_and_makes_none(fluoro, tmp_path, llm_server):
-    words = ("describe", "--llm", "tiny", "--base-url", llm_server.url, "-o", tmp_path / "d", "--dry-run", "--json")
+    words = (
+        "describe",
+        *names(),
+        "--price",
+        0.5,
+        2,
+        "--llm",
+        "tiny",
+        "--base-url",
+        llm_server.url,
+        "-o",
+        tmp_path / "d",
+        "--dry-run",
+        "--json",
+    )
     code, out, _ = fluoro(*words)
     plan = json.loads(out)
     assert code == 0
-    assert plan["calls"] == -(-len(names()) // 8)
+    assert plan["calls"] == 26
     assert 5_000 < plan["approximate_prompt_tokens"] < 50_000
+    assert plan["approximate_answer_tokens"] == len(names()) * 8 * 16
+    tokens = plan["approximate_prompt_tokens"], plan["approximate_answer_tokens"]
+    assert plan["approximate_cost"] == pytest.approx((tokens[0] * 0.5 + tokens[1] * 2) / 1e6, abs=1e-4)
     assert llm_server.requests == []
 
 

@@ -85,11 +85,11 @@ def describe(
 
 def _chosen(words: list[str]) -> list[str]:
     """The names asked for, each once; all names when there are none."""
-    from fluorosam_cli.text.phrases import matches, names, resolve
+    from fluorosam_cli.text.phrases import is_name, matches, names, resolve
 
     chosen: dict[str, None] = {}
     for word in words:
-        name = word if word in names() else resolve(word)
+        name = word if is_name(word) else resolve(word)
         if name is None:
             near = [match.name for match in matches(word, 3)]
             hint = f"did you mean {' or '.join(near)}?" if near else "fluoro info structures lists all names"

@@ -11,7 +11,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
     from fluorosam_cli.ct.batch import Recipe
-    from fluorosam_cli.ct.scans import Scan
+    from fluorosam_cli.ct.scans import Scan, Skipped
     from fluorosam_cli.ct.segment import Mode
 
 Scans = Annotated[
@@ -92,6 +92,7 @@ def segment_ct(
     mode = _mode(labels, labels_map, task, only, fast, fastest, device)
     runs, left_out = ((), []) if labels is not None else plan_runs(mode, task or (), only or ())
     found, skipped = find_scans(scans, series, labels, stage.track)
+    foreign = sum(not entry.damaged for entry in skipped)
     for entry in skipped:
         if not entry.damaged:
             log.info("skipped: %s: %s", entry.subject, entry.reason)
@@ -108,7 +109,7 @@ def segment_ct(
     for scan in found:
         log.debug("%s: %s", scan.name, _places(scan.files))
     damaged = [entry for entry in skipped if entry.damaged] if part is None or part.startswith("1-") else []
-    failed = [f"{entry.subject}: {entry.reason}; --verbose says where" for entry in damaged]
+    failed = [f"{entry.subject}: {entry.reason}{_where(entry)}" for entry in damaged]
     stage.resolved.pop("gpus")  # how many work on it changes nothing
     devices = worker_devices(gpus, "cpu" if labels is not None else device)
     inputs = [labels_map] if labels_map else []
@@ -120,7 +121,7 @@ def segment_ct(
     if stage.dry_run:
         size_mb = round(sum(scan.size_bytes for scan in found) / 1e6, 1)
         failed += _problems(found, recipe)
-        return stage.plan(scans=len(found), not_scans=len(skipped), input_mb=size_mb, failed=failed)
+        return stage.plan(scans=len(found), not_scans=foreign, input_mb=size_mb, failed=failed)
 
     todo = found
     if output.resuming:
@@ -154,7 +155,7 @@ def segment_ct(
     return {
         "cases": out.done,
         "skipped": out.skipped,
-        "not_scans": len(skipped),
+        "not_scans": foreign,
         "structures": structures,
         "suspicious": suspicious,
         "failed": sorted(failed),
@@ -183,6 +184,10 @@ def _mode(
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device}: not known", "use auto, cpu, cuda or cuda:N")
     return "fast" if fast else "fastest" if fastest else "total"
+
+
+def _where(entry: "Skipped") -> str:
+    return "" if entry.subject in map(str, entry.files) else "; --verbose says where"
 
 
 def _places(files: tuple[Path, ...], limit: int = 5) -> str:

@@ -130,6 +130,8 @@ def read_slices(source: Source) -> list[Slice] | NoCT | None:
 
 def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slice]:
     sop_class = str(header.get("SOPClassUID", ""))
+    if not sop_class:
+        raise Unreadable("damaged DICOM (cut short)")
     if sop_class not in CT_CLASSES:
         raise Refused(f"{_uid_name(sop_class)}, CT Image Storage is needed")
     if "LOCALIZER" in _words(header.get("ImageType")):

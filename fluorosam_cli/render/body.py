@@ -10,7 +10,9 @@ import numpy as np
 from fluorosam_cli.anatomy.tissues import tissues_with
 from fluorosam_cli.artefacts import find_artefacts
 from fluorosam_cli.contracts import Case
-from fluorosam_cli.ct.volume import Volume, read_nifti, to_hu
+from fluorosam_cli.ct.layout import Layout, read_hu, read_layout, stored_planes
+from fluorosam_cli.ct.sources import Source
+from fluorosam_cli.ct.volume import Volume
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.positions import Anatomy, anatomy_of
 from fluorosam_cli.render.deepdrr import DeepDrr
@@ -126,28 +128,37 @@ def load_body(
 
 
 def _volumes(item: CaseFolder) -> tuple[Volume, np.ndarray]:
-    case, folder = item.case, item.path
-    ct, labels = read_nifti(folder / case.ct), read_nifti(folder / case.labels)
-    subject = f"{folder / case.labels}"
-    if labels.array.shape != ct.array.shape:
+    """CT and labels, read plane by plane: nothing is in memory twice."""
+    ct_file, labels_file = item.path / item.case.ct, item.path / item.case.labels
+    ct, labels = _layout(ct_file), _layout(labels_file)
+    if labels.shape_xyz != ct.shape_xyz:
         raise FluoroError(
-            f"{subject}: shape is {labels.array.shape}, that of {case.ct} is {ct.array.shape}",
+            f"{labels_file}: shape is {labels.shape_xyz[::-1]}, that of {item.case.ct} is {ct.shape_xyz[::-1]}",
             "write the case again with fluoro segment-ct",
         )
     apart = float(np.abs(labels.world_from_voxel - ct.world_from_voxel).max())
     if apart > AFFINE_TOLERANCE_MM:
         raise FluoroError(
-            f"{subject}: affine differs from {case.ct} by {apart:.2f} mm", "write the case again with fluoro segment-ct"
+            f"{labels_file}: affine differs from {item.case.ct} by {apart:.2f} mm",
+            "write the case again with fluoro segment-ct",
         )
-    return ct if ct.array.dtype == np.int16 else to_hu(ct, str(folder / case.ct)), _as_labels(labels.array, subject)
+    return read_hu(ct, str(ct_file)), _read_labels(labels, str(labels_file))
 
 
-def _as_labels(array: np.ndarray, subject: str) -> np.ndarray:
-    if array.dtype in (np.uint8, np.uint16):
-        return array
-    if array.min() < 0 or array.max() > np.iinfo(np.uint16).max or (array.dtype.kind == "f" and (array % 1).any()):
-        raise FluoroError(f"{subject}: values are not label ids from 0 to 65535", "give a label volume")
-    return array.astype(np.uint16)
+def _layout(path: Path) -> Layout:
+    if not path.is_file():
+        raise FluoroError(f"{path}: no such file", "write the case again with fluoro segment-ct")
+    return read_layout(Source(path), str(path))
+
+
+def _read_labels(layout: Layout, subject: str) -> np.ndarray:
+    limits = np.iinfo(np.uint8 if layout.dtype == np.uint8 else np.uint16)
+    labels = np.empty(layout.shape_xyz[::-1], limits.dtype)
+    for out, plane in zip(labels, stored_planes(layout, subject), strict=True):
+        if plane.min() < 0 or plane.max() > limits.max or (plane.dtype.kind == "f" and (plane % 1).any()):
+            raise FluoroError(f"{subject}: values are not label ids from 0 to 65535", "give a label volume")
+        out[:] = plane
+    return labels
 
 
 def occupied_box(hu: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,16 +176,15 @@ def occupied_box(hu: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def cropped_in_place(volume: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The box of a volume, moved to the front of its own memory: a copy would need as much again."""
-    if not volume.flags.writeable:
-        volume = volume.copy()
+    """The box of a volume that owns its memory, moved to the front of it; what is behind goes back to the system.
+
+    A copy would need as much memory again. The volume itself is no longer to be used.
+    """
     size = high - low
-    if size.prod() == volume.size:
-        return volume
-    flat = volume.reshape(-1)
     at = 0
     for z in range(low[0], high[0]):
         part = volume[z, low[1] : high[1], low[2] : high[2]].ravel()  # copied first: source and target may overlap
-        flat[at : at + part.size] = part
+        volume.reshape(-1)[at : at + part.size] = part
         at += part.size
-    return flat[:at].reshape(size)
+    volume.resize(tuple(size), refcheck=False)
+    return volume

@@ -92,9 +92,13 @@ def outline_masks(
 def tool_masks(
     placed: Sequence[PlacedTool], masks: np.ndarray, inside: np.ndarray | None = None
 ) -> list[StructureMask]:
-    """The masks (tools, H, W) bool of the tools placed that are seen, then of each family among them."""
+    """The masks (tools, H, W) bool of the tools placed that are seen, then of each design and family among them.
+
+    A size is what a catalogue asks for, a design or a family what people do: "the K-wire", "all screws".
+    """
     together: dict[str, np.ndarray] = {}
-    for names in ([tool.name for tool in placed], [tool.family for tool in placed]):
+    words = [tool.name for tool in placed], [tool.tool.design for tool in placed], [tool.family for tool in placed]
+    for names in words:
         for name, mask in zip(names, masks, strict=True):
             together[name] = together[name] | mask if name in together else mask
     found = (_of_mask(name, "tool", mask, False, inside) for name, mask in together.items())

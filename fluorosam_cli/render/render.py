@@ -134,7 +134,7 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
                     batch.append(shots.pop(0))
                 for shot, projected in zip(batch, project(body, batch), strict=True):
                     waiting.append(pool.submit(develop, out, body, shot, *projected, settings))
-                while len(waiting) > settings.threads:
+                while len(waiting) >= settings.threads:
                     yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

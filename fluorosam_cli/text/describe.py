@@ -18,8 +18,7 @@ from fluorosam_cli.contracts import Description, Descriptions
 from fluorosam_cli.text.checks import objection
 from fluorosam_cli.text.grammar import requests
 from fluorosam_cli.text.llm import LanguageModel, Question
-from fluorosam_cli.text.phrases import phrases_of
-from fluorosam_cli.text.tool_words import sized_words
+from fluorosam_cli.text.phrases import has_one_size, phrases_of
 
 NAMES_PER_CALL = 8
 EXAMPLES_PER_NAME = 6  # train phrases shown to the model
@@ -119,7 +118,7 @@ def offline(name: str, templates: int, seed: int) -> Iterator[Description]:
 def asked_for(name: str) -> tuple[Phrase, ...]:
     """The train phrases that get requests: all of a name, but of a tool of one size, which are many, the first."""
     train = tuple(phrase for phrase in phrases_of(name) if phrase.split == "train")
-    return train[:1] if name in sized_words() else train
+    return train[:1] if has_one_size(name) else train
 
 
 # --- from a language model --------------------------------------------------------------------------------------------

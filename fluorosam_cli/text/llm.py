@@ -31,6 +31,7 @@ LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 NO_KEY = "not-needed"  # the openai package insists on some key; local servers ignore it
 RETRIES = 5
 ATTEMPTS = 2  # calls before an answer that is not the JSON asked for is given up
+ONE_CLIENT = threading.Lock()  # cached_property does not keep threads from making several
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -153,9 +154,11 @@ class LanguageModel:
     def _call(self, question: Question) -> str:
         import openai
 
-        self._pace.wait()
+        with ONE_CLIENT:
+            client, pace = self._client, self._pace
+        pace.wait()
         try:
-            completion = self._client.chat.completions.create(
+            completion = client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": "system", "content": question.system}, {"role": "user", "content": question.user}],
                 response_format={

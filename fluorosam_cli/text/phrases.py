@@ -18,12 +18,22 @@ def names() -> tuple[str, ...]:
     return (*anatomy.lexicon(), *general_words(), *sized_words())
 
 
+def is_name(word: str) -> bool:
+    """Whether this is one of `names()`."""
+    return word in anatomy.lexicon() or word in general_words() or word in sized_words()
+
+
 def phrases_of(name: str) -> tuple[Phrase, ...]:
     """The phrases of a name, its display name first. KeyError for a name that is not one of `names()`."""
     for words in (anatomy.lexicon(), general_words()):
         if name in words:
             return words[name]
     return sized_words()[name]
+
+
+def has_one_size(name: str) -> bool:
+    """Whether the name is that of a tool of one size."""
+    return name not in anatomy.lexicon() and name not in general_words()
 
 
 def resolve(text: str) -> str | None:

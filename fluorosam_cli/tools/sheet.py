@@ -68,7 +68,8 @@ def path_lengths(points: np.ndarray, triangles: np.ndarray, shape: tuple[int, in
     `points` (V, 3) are in pixels: column, row, depth. The signed sum of the depths at which a ray crosses the surface.
     """
     corners = points[triangles]
-    area = np.cross(corners[:, 1, :2] - corners[:, 0, :2], corners[:, 2, :2] - corners[:, 0, :2])
+    ab, ac = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
     corners, area = corners[area != 0], area[area != 0]
     # Each triangle's rows, then in each row the columns between two edges; from one end on and up to the other, so that
     # neighbours share no pixel and leave none out.

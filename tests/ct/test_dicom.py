@@ -373,6 +373,8 @@ def test_what_may_have_been_a_scan_is_damage_and_what_was_none_is_not(tmp_path):
     (tmp_path / "a.dcm").write_text("no DICOM")
     (tmp_path / "b.txt").write_text("no DICOM")
     (tmp_path / "c.dcm").symlink_to(tmp_path / "absent")
+    cut = save(series_of(phantom(), SeriesNumber=10)[:1], tmp_path / "cut") / "IM0000.dcm"
+    cut.write_bytes(cut.read_bytes()[:300])
     report = save([data_set("1.2.840.10008.5.1.4.1.1.88.67")], tmp_path / "report") / "IM0000.dcm"
     report.write_bytes(report.read_bytes()[:-3])
     scans, skipped = find_scans([tmp_path])
@@ -382,5 +384,6 @@ def test_what_may_have_been_a_scan_is_damage_and_what_was_none_is_not(tmp_path):
         ("X-Ray Radiation Dose SR Storage", False),
         ("cannot be read as a scan", True),
         ("compressed as High-Throughput JPEG 2000 Image Compression (Lossless Only)", True),
+        ("damaged DICOM (cut short) (1 file)", True),
         ("is a link to nothing", True),
     ]

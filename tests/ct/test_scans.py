@@ -307,7 +307,8 @@ def test_no_patient_field_reaches_an_artefact_or_the_log(fluoro, tmp_path, packe
     labels = Volume(np.full(SHAPE, structure("spleen").label_id, np.uint8), MATRIX)
     write(tmp_path / "labels" / f"{name}.nii.gz", labels)
     code, out, err = fluoro("segment-ct", given, "--labels", tmp_path / "labels", "-o", tmp_path / "ct", "--json")
-    assert code == 0, err
+    assert code == 1
+    assert err.count("failed: ") == err.count("failed: DICOM without a series number: damaged DICOM") == 1
     assert_phantom(read_nifti(tmp_path / "ct" / name / "ct.nii.gz"))
     texts = {"stdout": out.encode(), "stderr": err.encode()}
     for path in (tmp_path / "ct").rglob("*"):
@@ -584,9 +585,8 @@ def spoilt_series(kind: str, folder):
             at = meta.index(b"\x02\x00\x10\x00UI")
             meta = meta[: at + 6] + struct.pack("<H", 22) + meta[at + 8 :]
             packer = zlib.compressobj(9, wbits=-15)
-            zeros = bytes(2**20)
-            data = meta + b"".join(packer.compress(zeros) for _ in range(300)) + packer.flush()
-            path.write_bytes(data)
+            block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+            path.write_bytes(meta + 300 * block + packer.flush())
             for other in list(folder.iterdir()):
                 if other != path:
                     other.unlink()
@@ -634,5 +634,4 @@ def test_a_bad_scan_stops_no_batch(fluoro, tmp_path):
     code, _, err = fluoro("segment-ct", tmp_path / "in", "--labels", tmp_path / "labels", "-o", tmp_path / "ct")
     assert code == 1
     assert [path.name for path in (tmp_path / "ct").iterdir() if path.is_dir()] == ["good"]
-    assert err.count("failed: ") == 5
-    assert err.count("skipped: ") >= 2
+    assert err.count("failed: ") == 7

@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,13 +10,20 @@ Answers = Callable[[str], list[str]]
 
 
 class LlmServer:
-    """A chat-completions server on this machine; `script` holds what it does with its next requests."""
+    """A chat-completions server on this machine; `script` holds what it does with its next requests.
+
+    `delay_s` is what an answer takes; `most_at_once` counts the requests that were under way together.
+    """
 
     def __init__(self) -> None:
         self.requests: list[dict] = []
         self.script: list[str] = []  # "429", "500", "401", "garbage", "hang"
         self.phrases: Answers = lambda name: []
         self.hanging = threading.Event()
+        self.delay_s = 0.0
+        self.at_once = self.most_at_once = 0
+        self.began_s: list[float] = []
+        self._lock = threading.Lock()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -26,8 +34,15 @@ class LlmServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.requests.append(body)
-                step = server.script.pop(0) if server.script else "answer"
+                with server._lock:
+                    server.began_s.append(time.monotonic())
+                    server.requests.append(body)
+                    step = server.script.pop(0) if server.script else "answer"
+                    server.at_once += 1
+                    server.most_at_once = max(server.at_once, server.most_at_once)
+                time.sleep(server.delay_s)
+                with server._lock:
+                    server.at_once -= 1
                 if step == "hang":
                     server.hanging.set()
                     threading.Event().wait(60)

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from fluorosam_cli.anatomy.lexicon import lexicon, resolve
-from fluorosam_cli.anatomy.structures import names
+from fluorosam_cli.anatomy.structures import names, side_of
 from fluorosam_cli.anatomy.wording import content_bag
 from fluorosam_cli.artefacts import read_header, read_lines
 from fluorosam_cli.contracts import Description, Descriptions
@@ -187,7 +188,8 @@ def test_an_answer_that_stays_malformed_fails_its_names_only(fluoro, tmp_path, l
     llm_server.phrases = suggestions
     llm_server.script = ["garbage", "garbage"]
     chosen = names()[:12]
-    code, _, err = fluoro("describe", *chosen, "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url)
+    command = ("describe", *chosen, "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url)
+    code, _, err = fluoro(*command, "--parallel", 1)
     assert code == 1
     assert "failed: spleen: the model's answer is not the JSON asked for" in err
     found = records(tmp_path / "d")
@@ -235,6 +237,80 @@ def test_resume_after_a_kill_gives_the_bytes_of_an_unbroken_run(fluoro, tmp_path
     assert (tmp_path / "killed" / "descriptions.jsonl").read_bytes() == (
         tmp_path / "whole" / "descriptions.jsonl"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("script", [["500", "503"], ["429", "429", "500"], ["hang"], ["hang", "429", "garbage"]])
+def test_a_server_in_trouble_is_asked_again(fluoro, tmp_path, llm_server, script):
+    llm_server.phrases = suggestions
+    llm_server.script = list(script)
+    code, _, err = fluoro(
+        "describe", "spleen", "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url, "--timeout", 0.5
+    )
+    assert code == 0, err
+    assert len(llm_server.requests) == len(script) + 1
+    assert [r.text for r in records(tmp_path / "d") if r.source == "llm"] == ["fist-sized organ of the immune system"]
+
+
+def test_a_server_that_stays_down_is_given_up_and_resumed(fluoro, tmp_path, llm_server, monkeypatch):
+    monkeypatch.setattr("fluorosam_cli.text.llm.RETRIES", 1)
+    llm_server.phrases = suggestions
+    llm_server.script = ["500", "500"]
+    command = ("describe", "spleen", "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url)
+    code, _, err = fluoro(*command)
+    assert code == 1
+    assert "500" in err
+    assert not (tmp_path / "d" / "descriptions.json").exists()
+    assert fluoro(*command, "--resume", "--parallel", 2)[0] == 0  # how fast it is asked is no part of the configuration
+
+
+def test_nothing_of_a_model_that_swaps_left_and_right_is_kept(fluoro, tmp_path, llm_server):
+    other = {"left": "right", "right": "left"}
+    chosen = ["kidney_left", "kidney_right", "femur_left", "femur_right", "rib_left_5", "rib_right_5"]
+    llm_server.phrases = lambda name: [
+        f"{other['left' if '_left' in name else 'right']} sided {word} of the body" for word in ("part", "thing")
+    ]
+    code, out, err = fluoro(
+        "describe", *chosen, "-o", tmp_path / "d", "--llm", "tiny", "--base-url", llm_server.url, "--json"
+    )
+    assert code == 0
+    assert not [record for record in records(tmp_path / "d") if record.source == "llm"]
+    assert json.loads(out)["rejected"] == 12
+    assert err.count("rejected ") == 12
+
+
+def test_answers_are_kept_in_order_whatever_the_server_does(fluoro, tmp_path, llm_server):
+    llm_server.phrases = lambda name: [f"{side_of(name) or ''} thing number called {name[:3]}".strip()]
+    llm_server.delay_s = 0.05
+    command = ("describe", *names()[:48], "--templates", 0, "--llm", "tiny", "--base-url", llm_server.url, "-o")
+    assert fluoro(*command, tmp_path / "a", "--parallel", 6)[0] == 0
+    assert 1 < llm_server.most_at_once <= 6
+    shutil.rmtree(tmp_path / "cache")
+    llm_server.most_at_once = 0
+    assert fluoro(*command, tmp_path / "b", "--parallel", 1)[0] == 0
+    assert llm_server.most_at_once == 1
+    one, other = ((tmp_path / folder / "descriptions.jsonl").read_bytes() for folder in "ab")
+    assert one == other
+
+
+def test_the_rate_limit_spaces_the_calls(fluoro, tmp_path, llm_server):
+    command = ("describe", *names()[:32], "--templates", 0, "--llm", "tiny", "--base-url", llm_server.url)
+    assert fluoro(*command, "-o", tmp_path / "d", "--parallel", 4, "--rate", 600)[0] == 0
+    began = sorted(llm_server.began_s)
+    assert len(began) == 4
+    assert began[-1] - began[0] > 0.2  # three times 0.1 s, less the way to the server
+
+
+def test_a_name_cut_off_between_suggestions_gets_the_same_ones_again(fluoro, tmp_path, llm_server):
+    llm_server.phrases = lambda name: [f"odd organ {word}" for word in ("one", "two", "red", "blue", "wide", "thin")]
+    command = ("describe", "spleen", "--per-name", 4, "--llm", "tiny", "--base-url", llm_server.url, "-o")
+    fluoro(*command, tmp_path / "whole")
+    whole = (tmp_path / "whole" / "descriptions.jsonl").read_bytes()
+    fluoro(*command, tmp_path / "cut")
+    (tmp_path / "cut" / "descriptions.json").unlink()
+    (tmp_path / "cut" / "descriptions.jsonl").unlink()
+    (tmp_path / "cut" / "descriptions.jsonl.part").write_bytes(b"".join(whole.splitlines(keepends=True)[:-2]))
+    assert fluoro(*command, tmp_path / "cut", "--resume")[0] == 0
+    assert (tmp_path / "cut" / "descriptions.jsonl").read_bytes() == whole
 
 
 def test_dry_run_counts_calls_and_makes_none(fluoro, tmp_path, llm_server):

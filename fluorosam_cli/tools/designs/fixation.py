@@ -168,12 +168,10 @@ def sternal_plate(holes: float) -> Solid:
         threaded([(0, 0.1, 0.1), (2, 0.8, 1.2), (11, 0.8, 1.2), (11.5, 2, 2), (12.5, 2, 2)], 1, 12)
         .translate((0, 0, -10.8))
         .rotate((-90, 0, 0))
-        .mirror((0, 1, 0))
-        .mirror((0, 1, 0))
         .translate((x, 0, z))
         for x, z in at
     ]
-    return union([plate, *(s if s.bounding_box()[1] < -5 else s.mirror((0, 1, 0)) for s in screws)])
+    return union([plate, *screws])
 
 
 def suture_wire(line: Line, diameter_mm: float) -> Solid:

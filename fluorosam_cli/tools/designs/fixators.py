@@ -66,7 +66,6 @@ def unilateral_fixator(length_mm: float, pins: float) -> Parts:
         .translate((0, 0, -34))
         .rotate((-90, 0, 0))
     )
-    pin = pin if pin.bounding_box()[4] > 60 else pin.mirror((0, 1, 0))
     pins_placed = union(pin.translate((0, 0, float(z))) for z in at)
     clamps = union(block((20, 22, 18), 3, (5, 62, float(z))) for z in at)
     bar = cylinder(5.5, -length_mm / 2 - 20, length_mm / 2 + 20).translate((11, 62, 0))

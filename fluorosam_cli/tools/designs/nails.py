@@ -5,7 +5,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fluorosam_cli.tools.shapes import Solid, box, circle, cylinder, extrude, outline, threaded, union, without
+from fluorosam_cli.tools.shapes import (
+    Solid,
+    box,
+    circle,
+    cylinder,
+    extrude,
+    flats,
+    outline,
+    stadium,
+    threaded,
+    union,
+    without,
+)
 
 Bolt = tuple[float, float, float]  # z, direction about z in degrees (0 is +x), length
 
@@ -36,35 +48,16 @@ def cephalomedullary_nail(diameter_mm: float, length_mm: float, angle_deg: float
     lag = threaded(
         [(0, 2, 2), (3, 3.6, 5.2), (28, 3.6, 5.2), (29, 5.2, 5.2), (lag_mm, 5.2, 5.2), (lag_mm + 2, 3, 3)], 3, 20
     )
-    lag = lag.translate((0, 0, -lag_mm + 22)).rotate((0, 180 + angle_deg - 90 - 90, 0))
-    lag = lag if lag.bounding_box()[3] > 40 else lag.mirror((1, 0, 0))
-    lag = lag if lag.bounding_box()[5] > 30 else lag.mirror((0, 0, 1))
+    lag = lag.translate((0, 0, -lag_mm + 22)).rotate((0, -angle_deg, 0))
     return nail + lag.translate((0, 0, at))
 
 
 def helical_blade_nail(length_mm: float, blade_mm: float) -> Solid:
     """The lag screw replaced by a twisted blade."""
     nail = _nail(10, length_mm, bow_mm=0, bolts=[(25, 0, 36)], top_mm=16.5, top_length_mm=70)
-    fins = outline(
-        [
-            (-5.2, -1),
-            (-1, -1),
-            (-1, -5.2),
-            (1, -5.2),
-            (1, -1),
-            (5.2, -1),
-            (5.2, 1),
-            (1, 1),
-            (1, 5.2),
-            (-1, 5.2),
-            (-1, 1),
-            (-5.2, 1),
-        ]
-    )
-    blade = fins.extrude(34, 16, 80).translate((0, 0, 0)) + cylinder(4.2, 30, blade_mm, segments=20)
-    blade = blade.mirror((0, 0, 1)).translate((0, 0, 25)).rotate((0, 180 - 50, 0)).mirror((0, 0, 1))
-    blade = blade if blade.bounding_box()[3] > 40 else blade.mirror((1, 0, 0))
-    blade = blade if blade.bounding_box()[5] > 30 else blade.mirror((0, 0, 1))
+    fins = flats([stadium([(-5.2, 0), (5.2, 0)], 1.0, 8), stadium([(0, -5.2), (0, 5.2)], 1.0, 8)])
+    blade = fins.extrude(34, 16, 80).translate((0, 0, blade_mm - 34)) + cylinder(4.2, 0, blade_mm - 30, segments=20)
+    blade = blade.translate((0, 0, -25)).rotate((0, 50, 0))
     return nail + blade.translate((0, 0, length_mm - 48))
 
 

@@ -1,6 +1,6 @@
 """Retractors, suction and cautery: the tip at the origin, the handle toward +z, flat in the x-z plane."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def double_ended_retractor(length_mm: float) -> Solid:
         (0.26 * length_mm, 0, length_mm),
         (0.27 * length_mm, 0, length_mm - 4),
     ]
-    strip = union(hull([_plate_at(a), _plate_at(b)]) for a, b in itertools.pairwise(path))
+    strip = union(hull([_plate_at(a), _plate_at(b)]) for a, b in pairwise(path))
     windows = [block((9, 7, 22), 3, (0, 0, z)) for z in (0.3 * length_mm, 0.5 * length_mm, 0.7 * length_mm)]
     return without(strip, windows)
 

@@ -44,9 +44,9 @@ def distal_radius_plate(shaft_holes: float, width_mm: float, head_mm: float, thi
     near = [(x, top - 5 - 0.05 * abs(x)) for x in np.linspace(-half + 4, half - 4, 4)]
     far = [(x, top - 11) for x in np.linspace(-half + 6, half - 6, 3)]
     flat = cut_out(fan, [circle(1.5, p, 20) for p in holes + far])
-    plate = bent_plate(extrude(flat, 0, thickness_mm, "y"), length + 6, -20)
-    pegs = [_screw((x, z, 0), 2.2, 20) for x, z in near]
-    return union([plate, *(_bent_point(peg, length + 6, -20) for peg in pegs)])
+    plate = bent_plate(extrude(flat, 0, thickness_mm, "y"), length + 6, 20)
+    pegs = [_screw((x, z), 2.2, 20) for x, z in near]
+    return union([plate, *(_bent_point(peg, length + 6, 20) for peg in pegs)])
 
 
 def proximal_humerus_plate(shaft_holes: float, thickness_mm: float) -> Solid:
@@ -81,7 +81,7 @@ def proximal_humerus_plate(shaft_holes: float, thickness_mm: float) -> Solid:
             (3, top - 34, 18),
         )
     ]
-    shafts = [_screw((0, z, 0), 3.5, 28) for _, z in holes[: int(shaft_holes) : 2]]
+    shafts = [_screw((0, z), 3.5, 28) for _, z in holes[: int(shaft_holes) : 2]]
     return union([plate, *screws, *shafts])
 
 
@@ -103,8 +103,8 @@ def proximal_tibia_plate(shaft_holes: float, side: float) -> Solid:
     )
     holes = [(0, 8 + 14 * i) for i in range(int(shaft_holes))] + [(-2, length + 8), (5, length + 18)]
     plate = extrude(cut_out(flat, [circle(2.5, p, 20) for p in holes]), 0, thick, "y")
-    raft = [_screw((x, length + 32, 0), 4.5, 62) for x in (-17, -8, 1, 10)]
-    made = union([plate, *raft, *(_screw((0, z, 0), 4.5, 34) for _, z in holes[:2])])
+    raft = [_screw((x, length + 32), 4.5, 62) for x in (-17, -8, 1, 10)]
+    made = union([plate, *raft, *(_screw((0, z), 4.5, 34) for _, z in holes[:2])])
     return made if side > 0 else made.mirror((1, 0, 0))
 
 
@@ -140,8 +140,8 @@ def distal_femur_plate(shaft_holes: float, side: float) -> Solid:
     )
     holes = [(0, 14 + 20 * i) for i in range(int(shaft_holes))]
     plate = extrude(cut_out(flat, [circle(3.4, p, 20) for p in holes]), 0, thick, "y")
-    locked = [_screw((x, z, 0), 5, 72) for x, z in ((0, -24), (-9, -32), (10, -30), (-5, -42), (8, -42))]
-    made = union([plate, *locked, *(_screw((0, z, 0), 5, 42) for _, z in holes[::2])])
+    locked = [_screw((x, z), 5, 72) for x, z in ((0, -24), (-9, -32), (10, -30), (-5, -42), (8, -42))]
+    made = union([plate, *locked, *(_screw((0, z), 5, 42) for _, z in holes[::2])])
     return made if side > 0 else made.mirror((1, 0, 0))
 
 
@@ -151,20 +151,11 @@ def dynamic_hip_screw(holes: float, angle_deg: float, lag_mm: float) -> Solid:
     flat = stadium([(0, 6), (0, -length)], 9.5)
     at = [(2 * (-1) ** i, -12 - 16 * i) for i in range(int(holes))]
     plate = extrude(cut_out(flat, [stadium([(x, z - 1.5), (x, z + 1.5)], 2.9) for x, z in at]), 0, 6, "y")
-    tilt = (180 - angle_deg) - 90
-    thread = threaded(
-        [(0, 2.5, 2.5), (3, 4.2, 6.2), (24, 4.2, 6.2), (25, 4, 4), (lag_mm, 4, 4)], 3, segments=20
-    ).translate((0, 0, -lag_mm))
-    neck = union([cylinder(6.3, -40, 2), thread, cylinder(4, -lag_mm, 0, segments=20)]) - cylinder(
-        2.2, -6, 9, segments=16
-    )
-    placed = neck.rotate((-90, 0, 0)).rotate((0, 0, 0))
-    placed = (
-        placed.mirror((0, 1, 0)).rotate((-tilt, 0, 0))
-        if placed.bounding_box()[4] > 10
-        else placed.rotate((-tilt, 0, 0))
-    )
-    screws = [_screw((x, z, 0), 4.5, 36) for x, z in at]
+    rows = [(0, 2.5, 2.5), (3, 4.2, 6.2), (24, 4.2, 6.2), (25, 4, 4), (lag_mm, 4, 4)]
+    lag = threaded(rows, 3, segments=20).translate((0, 0, -lag_mm))
+    neck = union([cylinder(6.3, -40, 2), lag]) - cylinder(2.2, -6, 9, segments=16)
+    placed = neck.rotate((-90, 0, 0)).rotate((90 - angle_deg, 0, 0))
+    screws = [_screw((x, z), 4.5, 36) for x, z in at]
     return union([plate, placed.translate((0, 3, 0)), *screws])
 
 
@@ -193,7 +184,7 @@ def pelvic_brim_plate(holes: float, pitch_mm: float) -> Solid:
     plate = reconstruction_plate(holes, 10, 3, pitch_mm, 3.8, 88)
     angle = np.array(hole_row(holes, pitch_mm)) / 88
     spots = [(88 * (1 - math.cos(a)), 88 * math.sin(a)) for a in angle]
-    return union([plate, *(_screw((x, z, 0), 3.5, 26 + 4 * (i % 4)) for i, (x, z) in enumerate(spots) if i % 3 != 1)])
+    return union([plate, *(_screw((x, z), 3.5, 26 + 4 * (i % 4)) for i, (x, z) in enumerate(spots) if i % 3 != 1)])
 
 
 def symphysis_plate(holes: float) -> Solid:
@@ -201,20 +192,20 @@ def symphysis_plate(holes: float) -> Solid:
     x = np.array(hole_row(holes, 13))
     centres = np.stack([x, -0.008 * x**2], 1)
     plate = drilled(stadium(smooth(centres, 20), 5.5), centres, 3.6, 4)
-    return union([plate, *(_screw((a, b, 0), 3.5, 36) for a, b in centres)])
+    return union([plate, *(_screw((a, b), 3.5, 36) for a, b in centres)])
 
 
 def _screw(at: Sequence[float], diameter: float, length: float) -> Solid:
     """A locked screw through a plate: from (x, z) straight down into the bone (-y)."""
-    x, z, lean = at
+    x, z = at
     rows = [(0, 0.1, 0.1), (diameter, 0.4 * diameter, diameter / 2), (length, 0.4 * diameter, diameter / 2)]
     rows += [(length + 0.3, 0.6 * diameter, 0.6 * diameter), (length + 2.5, 0.72 * diameter, 0.72 * diameter)]
     screw = threaded(rows, max(0.5 * diameter, 1.2), segments=10)
-    return screw.translate((0, 0, -length)).rotate((-90 + lean, 0, 0)).mirror((0, 0, 1)).translate((x, 0.5, z))
+    return screw.translate((0, 0, -length)).rotate((-90, 0, 0)).translate((x, 0.5, z))
 
 
 def _bent_point(solid: Solid, at_z: float, degrees: float) -> Solid:
-    """A rigid part moved along with the bend of `bent`."""
+    """A rigid part moved along with the bend of `bent_plate`."""
     angle, reach = math.radians(degrees), 8.0
     radius = reach / angle
     moved = solid.translate((0, 0, -at_z - reach)).rotate((degrees, 0, 0))

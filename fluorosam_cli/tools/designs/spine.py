@@ -1,7 +1,7 @@
 """Implants of the spine, except its screws: rods, connectors, cages, discs, plates."""
 
-import itertools
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -235,10 +235,8 @@ def cervical_plate(levels: float, length_mm: float) -> Parts:
     half = length_mm / 2
     rows = np.linspace(-half + 4, half - 4, int(levels) + 1)
     flat = outline([(-8, -half), (8, -half), (8, half), (-8, half)], 3)
-    waists = [
-        stadium([(x, (a + b) / 2 - 2), (x, (a + b) / 2 + 2)], 2.2) for x in (-9, 9) for a, b in itertools.pairwise(rows)
-    ]
-    windows = [stadium([(0, (a + b) / 2 - 2.5), (0, (a + b) / 2 + 2.5)], 2.4) for a, b in itertools.pairwise(rows)]
+    waists = [stadium([(x, (a + b) / 2 - 2), (x, (a + b) / 2 + 2)], 2.2) for x in (-9, 9) for a, b in pairwise(rows)]
+    windows = [stadium([(0, (a + b) / 2 - 2.5), (0, (a + b) / 2 + 2.5)], 2.4) for a, b in pairwise(rows)]
     for hole in [*waists, *windows]:
         flat = flat - hole
     lordotic = 90.0
@@ -255,15 +253,13 @@ def cervical_plate(levels: float, length_mm: float) -> Parts:
         screw = threaded([(0, 0.1, 0.1), (3, 1.2, 2), (15, 1.3, 2), (15.3, 1.9, 1.9), (17, 2.4, 2.4)], 1.5, 16)
         screws += [
             screw.translate((0, 0, -15))
-            .rotate((-90 + 0, 0, 0))
-            .mirror((0, 1, 0))
-            .mirror((0, 1, 0))
+            .rotate((-90, 0, 0))
             .rotate((0, 0, -6 if x > 0 else 6))
             .rotate((tilt, 0, 0))
             .translate((x, 1 + z * z / (2 * lordotic), z))
             for x in (-5, 5)
         ]
-    return {"plate": union([plate, *(_into_bone(s) for s in screws)])}
+    return {"plate": union([plate, *screws])}
 
 
 def kyphoplasty_balloon(length_mm: float, diameter_mm: float) -> Parts:
@@ -274,10 +270,6 @@ def kyphoplasty_balloon(length_mm: float, diameter_mm: float) -> Parts:
     shaft = cylinder(0.7, -1, length_mm + 60, segments=12)
     cannula = tube(2.1, 1.75, length_mm + 3, length_mm + 120, 24) + tube(6, 2.1, length_mm + 112, length_mm + 122, 6)
     return {"cannula": cannula + shaft, "contrast": contrast_filled(balloon, 0.03) - shaft}
-
-
-def _into_bone(screw: Solid) -> Solid:
-    return screw if screw.bounding_box()[1] < -5 else screw.mirror((0, 1, 0))
 
 
 def _bullet(length: float, width: float, height: float) -> Solid:

@@ -148,11 +148,11 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def _warn_of_unknown_words(prompts: "list[Prompt]") -> None:
-    from fluorosam_cli.anatomy.lexicon import nearest, resolve
+    from fluorosam_cli.text.phrases import matches, resolve
 
     for prompt in prompts:
         if prompt.text is not None and resolve(prompt.text) is None:
-            near = nearest(prompt.text)
+            near = [match.name for match in matches(prompt.text, 3)]
             also = f"; the nearest are {', '.join(near)}" if near else ""
             log.warning('warning: "%s" is no known name of a structure%s', prompt.text, also)
 

@@ -101,7 +101,8 @@ def read_layout(source: Source, subject: str) -> Layout:
         zlib.error,
         NotImplementedError,
     ) as error:
-        raise _unreadable(subject, type(error).__name__) from error
+        detail = str(getattr(error, "strerror", None) or "").lower() or type(error).__name__
+        raise _unreadable(subject, detail) from error
     check_numbers(layout.dtype, subject)
     check_grid(subject, layout.shape_xyz, layout.world_from_voxel)
     needed = math.prod(layout.shape_xyz) * layout.dtype.itemsize + layout.skip

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fluorosam_cli.anatomy.lexicon import resolve
 from fluorosam_cli.artefacts import atomic_path, sha256_of
 from fluorosam_cli.contracts import BoxXYXY, PredictedMask, Prediction, Prompt, Rle
 from fluorosam_cli.prediction.images import read_image
 from fluorosam_cli.prediction.overlay import Layer, draw
 from fluorosam_cli.prediction.predictor import ImagePrompt, PredictedMasks, Predictor
+from fluorosam_cli.text.phrases import resolve
 
 HEADER = "prediction.json"
 OVERLAY = "overlay.png"

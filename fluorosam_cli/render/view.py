@@ -144,8 +144,8 @@ def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Se
     if settings.tooling.per_view[1]:
         rng = shot.rng(TOOLS)
         low, high = settings.tooling.per_view
-        beam = Beam(carm.intrinsic, carm.camera_from_world, carm.detector_width_px, carm.detector_height_px)
-        placed = place_tools(rng, settings.tooling.tools, body.map, beam, int(rng.integers(low, high + 1)))
+        count = int(rng.integers(low, high + 1))
+        placed = place_tools(rng, settings.tooling.tools, body.map, Beam.of(carm), count)
     return Shot(index, name, carm, shot.seed, tuple(placed))
 
 

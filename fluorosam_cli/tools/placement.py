@@ -21,6 +21,7 @@ from fluorosam_cli.tools.placement_pose import Beam, Size, Where
 TRIES = 12  # tools drawn for each that is wanted
 CLOSEST_MM = 120.0  # to the source: no hand or tool comes nearer to the tube's housing
 SHARE_IN_BEAM = 0.1  # of a tool's corners, at least
+SHARE_IN_RANGE = 0.5  # of the corners of a tool in the body, between the depths that the view shows
 LEAST_PX = 8.0  # a tool's extent on the image, at least
 
 SOLVERS = {
@@ -136,6 +137,9 @@ def _shown(placed: PlacedTool, beam: Beam) -> bool:
     points = np.concatenate([part.vertices_lps_mm for part in placed.parts])
     depth = beam.depth_mm(points)
     if depth.min() < CLOSEST_MM:
+        return False
+    low, high = beam.depths_mm
+    if placed.where.structure is not None and np.mean((depth > low) & (depth < high)) < SHARE_IN_RANGE:
         return False
     pixels = beam.pixels(points)
     seen = beam.holds(pixels)

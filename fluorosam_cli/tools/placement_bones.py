@@ -26,6 +26,7 @@ from fluorosam_cli.tools.placement_pose import (
 CANDIDATES = 96
 LEAST_SHARE = 0.8  # of a screw's axis, from its tip to where it enters, that lies in bone
 LEAST_PURCHASE = 0.7  # of a screw's length that its bone must take up
+PLATE_GAP_MM = 2.0  # between plate and bone, over half of its length at least
 PLATE_RMS_MM = 1.5  # how far the surface may depart from a plate's underside
 PLATE_CONTACT = 0.7  # of the plate that must have bone under it
 
@@ -214,7 +215,10 @@ def _plane(u: np.ndarray, v: np.ndarray, height: np.ndarray, found: np.ndarray) 
     if np.abs(fit[1:]).max() > 0.6:
         return None
     rest = height[found] - design @ fit
-    fit[0] += np.percentile(rest, 80)  # the plate rests on the higher parts
+    highest = np.percentile(rest, 80)  # the plate rests on the higher parts
+    if highest - np.median(rest) > PLATE_GAP_MM:
+        return None
+    fit[0] += highest
     return fit, float(np.sqrt((rest**2).mean()))
 
 

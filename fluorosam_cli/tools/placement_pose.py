@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from fluorosam_cli.geometry.carm import CArm, project_points
+from fluorosam_cli.geometry.poses import Camera
 from fluorosam_cli.tools.catalogue import Tool, parts
 from fluorosam_cli.tools.placement_anatomy import BodyMap
 
@@ -21,10 +22,12 @@ class Beam:
     camera_from_world: np.ndarray
     width_px: int
     height_px: int
+    depths_mm: tuple[float, float] = (0.0, np.inf)  # between which the body is in the beam
 
     @classmethod
-    def of(cls, carm: CArm) -> "Beam":
-        return cls(carm.intrinsic, carm.camera_from_world, carm.detector_width_px, carm.detector_height_px)
+    def of(cls, carm: CArm | Camera) -> "Beam":
+        size = carm.detector_width_px, carm.detector_height_px
+        return cls(carm.intrinsic, carm.camera_from_world, *size, (carm.nearest_mm, carm.farthest_mm))
 
     @property
     def source(self) -> np.ndarray:

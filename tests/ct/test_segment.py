@@ -199,6 +199,15 @@ def test_our_table_of_tasks_is_theirs():
     }
 
 
+@needs_it
+def test_classes_that_are_no_structures_of_ours_are_named():
+    assert segment.unknown_classes((Run("total"), Run("total --fast"), Run(LIMBS))) == []
+    (remark,) = segment.unknown_classes([Run("craniofacial_structures")])
+    assert remark.startswith("craniofacial_structures: left out, as they are no structures here: ")
+    assert "sinus_maxillary" in remark
+    assert "mandible" not in remark
+
+
 def _ours():
     from fluorosam_cli.anatomy.structures import structures
 

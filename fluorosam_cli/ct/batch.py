@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -176,11 +177,19 @@ def _start(recipe: Recipe, device: str) -> _Worker:
 def _serve(connection: Connection, recipe: Recipe, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # tidily, so that its own children end too
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         while (scan := connection.recv()) is not None:
             connection.send(_make_case(scan, recipe, device)[1:])
     except (EOFError, BrokenPipeError):
         return
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()  # killed, or it would have ended this one first
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> Iterator[Outcome]:
@@ -209,7 +218,8 @@ def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> 
     finally:
         for worker in workers:
             worker.connection.close()
-            worker.process.terminate()
+            if worker.scan is not None:  # the others have been told that there is no more to do
+                worker.process.terminate()
         for worker in workers:
             worker.process.join(PATIENCE_S)
             worker.process.kill()

@@ -18,6 +18,7 @@ from fluorosam_cli.geometry.positions import Anatomy, anatomy_of
 from fluorosam_cli.render.deepdrr import DeepDrr
 from fluorosam_cli.render.masks import MaskOutput, mask_outputs
 from fluorosam_cli.render.materials import AIR_HU, kinds_of_labels, material_table, set_rows
+from fluorosam_cli.render.outlines import DRAWN_FROM, LUNGS
 from fluorosam_cli.render.projector import Interpolation, Named, Projector
 from fluorosam_cli.tools.placement_anatomy import BodyMap
 
@@ -32,7 +33,7 @@ class CaseFolder:
 
 @dataclass(frozen=True)
 class Body:
-    """A case on a device. `tissues` are the first of the projector's paths, and the only ones without `--travel`."""
+    """A case on a device. The projector's paths are those of `tissues`, then, with `--travel`, of all outputs."""
 
     case: Case
     anatomy: Anatomy
@@ -77,12 +78,14 @@ def load_body(
     interpolation: Interpolation = "siddon",
     min_path_mm: float,
     contrast: tuple[str, ...] = (),
+    integrals: bool = False,
     travel: bool = False,
     deepdrr: bool = False,
 ) -> Body:
     """Read a case's volumes and set up its projector; `contrast` names what is filled with contrast agent.
 
-    With `travel`, the projector's paths are those of all outputs after those of the tissues. Needs 3 bytes a voxel (4
+    The projector's paths are those of the tissues: all with `integrals`, else those that outlines are drawn from; after
+    them, with `travel`, those of all outputs. Needs 3 bytes a voxel (4
     with more than 255 labels) while it runs. Raises FluoroError for volumes that do not fit each other.
     """
     case = item.case
@@ -103,6 +106,9 @@ def load_body(
     other = DeepDrr(rows.copy(), world_from_voxel) if deepdrr else None
     set_rows(rows, labels, kinds_of_labels({s.label_id: s.name for s in case.structures}, contrast))
     tissues = tissues_with({s.label_id for s in case.structures})
+    if not integrals:
+        chest = any(name in LUNGS for name, _ in tissues)
+        tissues = [(name, ids) for name, ids in tissues if chest and name in DRAWN_FROM]
     return Body(
         case=case,
         anatomy=anatomy,

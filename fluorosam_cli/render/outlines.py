@@ -29,6 +29,11 @@ BENEATH = {"right": ("liver", "retroperitoneum"), "left": ("stomach", "spleen", 
 DOME = {"right": ("liver",), "left": ("stomach", "spleen")}  # of these at least one must be labelled
 BENEATH_BOTH = (*BENEATH["right"], *BENEATH["left"][:-1], "diaphragm")  # its label does not tell its halves apart
 
+LUNGS = ("lung_left", "lung_right")
+DRAWN_FROM = frozenset(
+    (*LUNGS, "heart", "great_vessels", "pulmonary_vessels", *BENEATH_BOTH)
+)  # all else is not looked at
+
 LUNG_MM, HEART_MM = 3.0, 4.0  # thinnest that an outline follows
 ORGAN_MM = 5.0  # of an organ under the diaphragm, from which its edge shows
 VESSEL_MM = 10.0  # of the mediastinum's vessels

@@ -157,6 +157,7 @@ def _loaded(item: CaseFolder, settings: Settings) -> tuple[Body, tuple[StandardV
             interpolation=physics.interpolation,
             min_path_mm=physics.min_path_mm,
             contrast=physics.contrast,
+            integrals=settings.extras.integrals is not None,
             travel=settings.extras.travel,
             deepdrr=physics.deepdrr,
         )

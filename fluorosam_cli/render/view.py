@@ -218,17 +218,16 @@ def develop(
         with atomic_path(out / files["raw"]) as temporary:
             Image.fromarray(intensity).save(temporary, format="TIFF", compression="tiff_deflate")
     masks = structure_masks(projection, body.outputs, inside)
-    if projection.path_mm is not None:
-        tissue_paths = projection.path_mm[: len(body.tissues)]
-        mm_per_px = carm.pixel_spacing_mm * carm.source_to_isocenter_mm / carm.source_to_detector_mm
-        drawn = outlines(tissue_paths, body.tissues, carm.intrinsic, carm.camera_from_world, mm_per_px)
-        masks += outline_masks(drawn, body.outputs, inside)
-        if settings.extras.integrals:
-            full = _for_header(mass, materials, settings.extras.integrals)
-            write_integrals(out / files["integrals"], full, tissue_paths, body.tissues, settings.extras.integrals)
-        if settings.extras.travel:
-            names = body.projector.paths[len(body.tissues) :]
-            write_travel(out / files["travel"], projection.path_mm[len(body.tissues) :], names)
+    paths = projection.path_mm if projection.path_mm is not None else np.zeros((0, height, width), np.float32)
+    of_tissues, of_outputs = paths[: len(body.tissues)], paths[len(body.tissues) :]
+    mm_per_px = carm.pixel_spacing_mm * carm.source_to_isocenter_mm / carm.source_to_detector_mm
+    drawn = outlines(of_tissues, body.tissues, carm.intrinsic, carm.camera_from_world, mm_per_px)
+    masks += outline_masks(drawn, body.outputs, inside)
+    if settings.extras.integrals:
+        full = _for_header(mass, materials, settings.extras.integrals)
+        write_integrals(out / files["integrals"], full, of_tissues, body.tissues, settings.extras.integrals)
+    if settings.extras.travel:
+        write_travel(out / files["travel"], of_outputs, body.projector.paths[len(body.tissues) :])
     if tools is not None:
         masks += tool_masks(shot.placed, tools.masks, inside)
     return View(

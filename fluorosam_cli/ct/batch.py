@@ -1,7 +1,7 @@
 """Many scans: how each becomes a case, in which process, and what happens when one fails.
 
 A scan that fails, or takes its process down with it, is an outcome like any other; the batch goes on. Memory is that of
-one scan per process: measured for 512 x 512 x 1000 voxels, 1.5 GB at most to import labels, and 8.1 GB with
+one scan per process: measured for 512 x 512 x 1000 voxels, 1.6 GB at most to import labels, and 8.1 GB with
 TotalSegmentator at 6 mm, which keeps copies of the scan in double precision; at 1.5 mm its networks' output is added.
 """
 

@@ -69,14 +69,14 @@ class Skipped:
 
 
 def find_scans(
-    paths: Sequence[Path], series: str | None = None, exclude: Path | None = None, track: Track = silent
+    paths: Sequence[Path], series: str | None = None, exclude: Sequence[Path] = (), track: Track = silent
 ) -> tuple[list[Scan], list[Skipped]]:
     """The CT scans at `paths`, sorted by name, and what lies beside them and is none.
 
     A path is a file, a folder or a glob. By default every axial CT series of at least `MIN_SLICES` slices is
     taken; `series` takes those of that number, case name, ending of the UID or part of the description. In a folder
-    with a file called `ct` or the like, that is the scan and nothing else in or below it. What lies at `exclude` is no
-    scan.
+    with a file called `ct` or the like, that is the scan and nothing else in or below it. What lies at `exclude`
+    is no scan, unless `paths` lie there too.
     Raises FluoroError when there is no scan, UsageError when two would get one name.
     """
     given = {Source(path) for path in paths}
@@ -101,7 +101,7 @@ def find_scans(
     for (subject, reason, damaged), files in others.items():
         skipped.append(Skipped(subject, f"{reason} ({_count(files, 'file')})", _paths(files), damaged))
     _add_series(assemble(slices), series, scans, skipped)
-    if not scans:
+    if not scans or (series is not None and slices and not any(scan.series for scan in scans.values())):
         _raise_for_none(paths, series, slices, skipped)
     return [scans[name] for name in sorted(scans)], skipped
 
@@ -182,14 +182,14 @@ def _walk(folder: Path, visited: set[Path], skipped: list[Skipped]) -> Iterator[
             yield from _walk(entry, visited, skipped)
 
 
-def _sources_at(paths: Sequence[Path], exclude: Path | None, skipped: list[Skipped]) -> list[Source]:
+def _sources_at(paths: Sequence[Path], exclude: Sequence[Path], skipped: list[Skipped]) -> list[Source]:
     """The files at `paths`, each once, archives opened, sorted."""
     sources: set[Source] = set()
     seen: set[Path] = set()
     for path in paths:
         for found in _files_at(path, skipped):
             real = found.resolve()
-            if real not in seen and not _is_excluded(real, exclude, paths):
+            if real not in seen and not any(_is_excluded(real, place, paths) for place in exclude):
                 seen.add(real)
                 sources.update(_unpacked(found, skipped))
     return sorted(sources)
@@ -209,8 +209,8 @@ def _unpacked(path: Path, skipped: list[Skipped]) -> list[Source]:
         return []
 
 
-def _is_excluded(file: Path, exclude: Path | None, paths: Sequence[Path]) -> bool:
-    if exclude is None or [path.resolve() for path in paths] == [file]:
+def _is_excluded(file: Path, exclude: Path, paths: Sequence[Path]) -> bool:
+    if [path.resolve() for path in paths] == [file]:
         return False
     exclude = exclude.resolve()
     holds_scans = any(exclude in (path.resolve(), *path.resolve().parents) for path in paths)

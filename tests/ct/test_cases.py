@@ -153,6 +153,13 @@ def test_folders_which_may_name_a_person_are_not_recorded(fluoro, scans, tmp_pat
     ]
 
 
+def test_cases_written_among_the_scans_are_no_scans(fluoro, scans):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", scans / "ct", "--json"]
+    assert json.loads(fluoro(*words)[1])["cases"] == 3
+    summary = json.loads(fluoro(*words, "--resume")[1])
+    assert (summary["cases"], summary["skipped"], summary["not_scans"]) == (0, 3, 0)
+
+
 def test_a_folder_that_has_grown_is_gone_on_with(fluoro, scans, tmp_path):
     words = ["--labels", scans / "labels", "-o", tmp_path / "ct"]
     assert fluoro("segment-ct", scans / "a.nii.gz", *words)[0] == 0
@@ -336,7 +343,7 @@ def test_several_processes_make_the_same_cases(fluoro, scans, tmp_path):
 
 def test_a_process_that_dies_fails_its_scan_only(scans, tmp_path):
     """The process is killed, as the system does when memory runs out, before it has done its first scan."""
-    found, _ = find_scans([scans], exclude=scans / "labels")
+    found, _ = find_scans([scans], exclude=[scans / "labels"])
     recipe = Recipe(tmp_path / "ct", scans / "labels")
 
     def kill_first(outcomes):

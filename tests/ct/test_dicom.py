@@ -11,7 +11,7 @@ from pydicom.uid import generate_uid
 
 from fluorosam_cli.ct import decoder
 from fluorosam_cli.ct.scans import MIN_SLICES, find_scans, read_scan, scan_grid
-from fluorosam_cli.ct.volume import HU_MIN, Volume
+from fluorosam_cli.ct.volume import HU_MIN, Volume, write_nifti
 from fluorosam_cli.errors import FluoroError
 from tests.ct.dicom_files import SYNTAXES, compress, data_set, enhanced, save, series_of, set_pixels
 
@@ -199,6 +199,7 @@ def test_series_are_picked_by_number_uid_name_or_description(tmp_path):
         assert [scan.series.id.number for scan in find_scans([tmp_path], series=wanted)[0]] == [3], wanted
     assert [scan.series.id.number for scan in find_scans([tmp_path], series="4")[0]] == [4]
     assert len(find_scans([tmp_path], series="thorax")[0]) == 3
+    write_nifti(tmp_path / "x.nii.gz", phantom())
     with pytest.raises(FluoroError, match=r"--series 99: no such CT series; there are the numbers 2, 3, 4, 5"):
         find_scans([tmp_path], series="99")
 

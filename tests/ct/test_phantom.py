@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fluorosam_cli.anatomy.structures import label_ids, mirrored, structures
-from fluorosam_cli.ct.phantom import REGIONS, Phantom, make_phantom, write_phantoms
+from fluorosam_cli.ct.phantom import Phantom, make_phantom, write_phantoms
 from fluorosam_cli.ct.phantom_shapes import Grid, Solid, ball, evaluate, half_space, sheet, tube
 from fluorosam_cli.ct.volume import Volume, read_nifti
 
@@ -152,7 +152,7 @@ def test_regions_cut_the_same_body() -> None:
         assert np.linalg.norm(chest[name] - abdomen[name]) < 3.0, name
 
 
-@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("region", ["head", "torso", "body"])
 def test_scan_and_labels_share_their_grid(region: str) -> None:
     phantom = make_phantom(0, 0, region, 10.0)
     assert phantom.scan.array.shape == phantom.labels.array.shape

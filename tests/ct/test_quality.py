@@ -6,19 +6,8 @@ import pytest
 from fluorosam_cli.anatomy.structures import structure, structures
 from fluorosam_cli.ct.body import AIR_HU, set_table_aside
 from fluorosam_cli.ct.cases import describe_structures
-from fluorosam_cli.ct.phantom import make_phantom
 from fluorosam_cli.ct.quality import assess, measure, summary_table, volume_ranges_ml
-from fluorosam_cli.ct.volume import Volume, standardise
-
-
-@pytest.fixture(scope="module")
-def torso() -> tuple[Volume, Volume]:
-    return make_torso()
-
-
-def make_torso() -> tuple[Volume, Volume]:
-    phantom = make_phantom(0, 0, "torso", 5.0)
-    return standardise(phantom.scan, fill=AIR_HU), standardise(phantom.labels, fill=0, nearest=True)
+from fluorosam_cli.ct.volume import Volume
 
 
 def findings(ct: Volume, labels: Volume, gate: str) -> list[str]:

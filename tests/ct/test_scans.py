@@ -205,7 +205,7 @@ def test_masks_and_excluded_labels_are_no_scans(tmp_path):
     write(tmp_path / "labels" / "a.nii.gz", Volume(mask.array.astype(np.int16), MATRIX))
     write(tmp_path / "s1" / "ct.nii.gz", phantom())
     write(tmp_path / "s1" / "segmentations" / "spleen.nii.gz", mask)
-    scans, skipped = find_scans([tmp_path], exclude=tmp_path / "labels")
+    scans, skipped = find_scans([tmp_path], exclude=[tmp_path / "labels"])
     assert [scan.name for scan in scans] == ["a", "s1"]
     assert [(entry.subject, entry.reason.partition(",")[0]) for entry in skipped] == [
         (str(tmp_path / "a_seg.nii.gz"), "its voxel type has no values below 0")

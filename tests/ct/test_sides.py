@@ -5,26 +5,10 @@ import pytest
 
 from fluorosam_cli.anatomy.structures import label_ids, structure, structures
 from fluorosam_cli.ct.label_names import PAIRED, label_id_of
-from fluorosam_cli.ct.phantom import make_phantom
 from fluorosam_cli.ct.sides import tell_sides
-from fluorosam_cli.ct.volume import Volume, standardise
+from fluorosam_cli.ct.volume import Volume
 
 LIMB_BONES = range(118, 140)
-
-
-def phantom(region: str, spacing_mm: float) -> tuple[Volume, Volume]:
-    made = make_phantom(0, 0, region, spacing_mm)
-    return standardise(made.labels, fill=0, nearest=True), standardise(made.scan, fill=-1000)
-
-
-@pytest.fixture(scope="module")
-def legs() -> tuple[Volume, Volume]:
-    return phantom("legs", 4.0)
-
-
-@pytest.fixture(scope="module")
-def torso() -> tuple[Volume, Volume]:
-    return phantom("torso", 5.0)
 
 
 def unsided(labels: Volume) -> Volume:
@@ -40,7 +24,7 @@ def only(labels: Volume, wanted) -> Volume:
 
 
 def test_limb_bones_get_the_side_of_the_femur_they_hang_on(legs):
-    labels, ct = legs
+    ct, labels = legs
     told = tell_sides(unsided(labels), ct)
     bones = ("tibia", "fibula", "patella", "tarsal")
     sided = np.isin(
@@ -51,14 +35,14 @@ def test_limb_bones_get_the_side_of_the_femur_they_hang_on(legs):
 
 
 def test_without_femora_the_body_s_middle_tells_the_legs_apart(legs):
-    labels, ct = legs
+    ct, labels = legs
     bones = only(labels, LIMB_BONES)
     np.testing.assert_array_equal(tell_sides(unsided(bones), ct).array, bones.array)
 
 
 def test_one_leg_alone_has_no_side(legs):
     """Not even the scan tells, when it shows nothing else."""
-    labels, ct = legs
+    ct, labels = legs
     left = only(labels, [e.label_id for e in structures() if e.label_id in LIMB_BONES and e.side == "left"])
     hu = np.where(left.array > 0, ct.array, -1000)
     told = tell_sides(unsided(left), Volume(hu, ct.world_from_voxel))
@@ -70,7 +54,7 @@ def test_one_leg_alone_has_no_side(legs):
 @pytest.mark.parametrize(("pair", "one"), [("lungs", "lung"), ("kidneys", "kidney")])
 @pytest.mark.parametrize("with_spine", [True, False])
 def test_a_pair_of_organs_is_told_apart(torso, pair, one, with_spine):
-    labels, ct = torso
+    ct, labels = torso
     array = np.where(np.isin(labels.array, label_ids("spine")) & with_spine, labels.array, 0)
     array[np.isin(labels.array, label_ids(pair))] = PAIRED[pair]
     told = tell_sides(Volume(array, labels.world_from_voxel), ct).array
@@ -106,4 +90,5 @@ def test_words_for_one(word, name):
 
 
 def test_labels_that_have_their_sides_are_passed_on(torso):
-    assert tell_sides(*torso) is torso[0]
+    ct, labels = torso
+    assert tell_sides(labels, ct) is labels

@@ -9,7 +9,7 @@ import typer
 from fluorosam_cli.commands.stage import Stage, command
 
 if TYPE_CHECKING:
-    from fluorosam_cli.render.view import Tooling
+    from fluorosam_cli.render.settings import Tooling
 
 
 def register(app: typer.Typer) -> None:
@@ -107,7 +107,7 @@ def render(
     from fluorosam_cli.render.display import STYLES
     from fluorosam_cli.render.exposure import check_terms
     from fluorosam_cli.render.projector import available_threads, devices_named
-    from fluorosam_cli.render.view import Aim, Extras, Physics, Settings, count_views, integrals_header
+    from fluorosam_cli.render.settings import Aim, Extras, Physics, Settings, integrals_header
 
     names = tuple(view or ())
     check_names(names)
@@ -120,11 +120,17 @@ def render(
     if poses and names:
         raise UsageError("--poses and --view exclude each other", "give one of them")
     tooling = _tooling(tools_per_view, tools)
+    if projector == "deepdrr" and (tooling.tools or contrast):
+        raise UsageError("--projector deepdrr shows neither tools nor contrast agent", "leave them out")
     devices = devices_named(device, gpus)
     found = find_cases(cases)
+    cameras = read_poses(poses) if poses else ()
+    strangers = {camera.case for camera in cameras} - {None, *(item.case.name for item in found)}
+    if strangers:
+        raise UsageError(f"{poses}: no case is called {', '.join(sorted(map(str, strangers)))}", "name a case, or none")
     settings = Settings(
         seed=stage.seed,
-        aim=Aim(views, size, names, random_share, read_poses(poses) if poses else ()),
+        aim=Aim(views, size, names, random_share, cameras),
         physics=Physics(
             interpolation=interpolation,  # pyright: ignore[reportArgumentType] - checked above, as are the next two
             deepdrr=projector == "deepdrr",
@@ -142,18 +148,17 @@ def render(
     stage.resolved["device"] = devices[0].partition(":")[0]
     for name in ("threads", "gpus", "list_views"):
         del stage.resolved[name]  # they do not change what is written
-    count = sum(count_views(settings, item.case.name) for item in found)
+    count = sum(settings.views_of(item.case.name) for item in found)
     counts: dict[str, object] = {"cases": len(found), "views": count}
     inputs = [item.path / "case.json" for item in found] + ([poses] if poses else [])
     output = stage.output(stage_of.HEADER, inputs=inputs, device=" ".join(devices))
     if stage.dry_run:
-        return stage.plan(**counts, about_gib=round(count * size * size * _BYTES_PER_PIXEL / 2**30, 3))
+        return stage.plan(**counts, pixels_mb=round(count * size * size * 2 / 1e6, 1))
+    if output.finished:
+        return counts
     with output as out:
         stage_of.render(found, out, settings, devices, stage.track)
     return {**counts, "views": out.done + out.skipped, "skipped": out.skipped, "failed": out.failed}
-
-
-_BYTES_PER_PIXEL = 2.5  # a noisy 16-bit PNG, and masks
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -166,8 +171,8 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 def _tooling(per_view: str, folders: list[Path] | None) -> "Tooling":
     """The tools that may appear, and the fewest and most of them in a view."""
     from fluorosam_cli.errors import UsageError
+    from fluorosam_cli.render.settings import Tooling
     from fluorosam_cli.render.tools import MAX_TOOLS
-    from fluorosam_cli.render.view import Tooling
 
     low, _, high = per_view.partition("-")
     if not low.isdigit() or not (high or low).isdigit() or not int(low) <= int(high or low) <= MAX_TOOLS:
@@ -180,9 +185,13 @@ def _tooling(per_view: str, folders: list[Path] | None) -> "Tooling":
     if not most:
         return Tooling()
     if folders:
+        from fluorosam_cli.render.physics import density_g_cm3
         from fluorosam_cli.tools.meshes import load_tools
 
-        return Tooling(tuple(tool for folder in folders for tool in load_tools(folder)), (int(low), most))
+        found = tuple(tool for folder in folders for tool in load_tools(folder))
+        for material in {material for tool in found for material in tool.materials.values()}:
+            density_g_cm3(material)  # raises for one that is not known, before anything is rendered
+        return Tooling(found, (int(low), most))
     from fluorosam_cli.tools.catalogue import catalogue
 
     return Tooling(catalogue(), (int(low), most))

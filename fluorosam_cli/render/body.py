@@ -19,7 +19,8 @@ from fluorosam_cli.render.deepdrr import DeepDrr
 from fluorosam_cli.render.masks import MaskOutput, mask_outputs
 from fluorosam_cli.render.materials import AIR_HU, kinds_of_labels, material_table, set_rows
 from fluorosam_cli.render.outlines import DRAWN_FROM, LUNGS
-from fluorosam_cli.render.projector import Interpolation, Named, Projector
+from fluorosam_cli.render.projector import Named, Projector
+from fluorosam_cli.render.settings import Settings
 from fluorosam_cli.tools.placement_anatomy import BodyMap
 
 AFFINE_TOLERANCE_MM = 0.01
@@ -70,24 +71,14 @@ def find_cases(path: Path) -> list[CaseFolder]:
     return found
 
 
-def load_body(
-    item: CaseFolder,
-    device: str = "cpu",
-    threads: int | None = None,
-    *,
-    interpolation: Interpolation = "siddon",
-    min_path_mm: float,
-    contrast: tuple[str, ...] = (),
-    integrals: bool = False,
-    travel: bool = False,
-    deepdrr: bool = False,
-) -> Body:
-    """Read a case's volumes and set up its projector; `contrast` names what is filled with contrast agent.
+def load_body(item: CaseFolder, settings: Settings) -> Body:
+    """Read a case's volumes and set up its projector.
 
-    The projector's paths are those of the tissues: all with `integrals`, else those that outlines are drawn from; after
-    them, with `travel`, those of all outputs. Needs 3 bytes a voxel (4
-    with more than 255 labels) while it runs. Raises FluoroError for volumes that do not fit each other.
+    The projector's paths are those of the tissues: all with `--integrals`, else those that outlines are drawn from;
+    after them, with `--travel`, those of all outputs. Raises FluoroError for volumes that do not fit each other, and
+    for structures to be filled with contrast agent that are not there.
     """
+    physics, extras = settings.physics, settings.extras
     case = item.case
     hu, labels = _volumes(item)
     outputs = mask_outputs(case)
@@ -95,7 +86,7 @@ def load_body(
     anatomy = anatomy_of(labels, hu.world_from_voxel, named)
     if not anatomy.positions:
         raise FluoroError(f"{item.path / case.labels}: holds no structure", "label the scan with fluoro segment-ct")
-    absent = [name for name in contrast if name not in anatomy.positions]
+    absent = [name for name in physics.contrast if name not in anatomy.positions]
     if absent:
         raise FluoroError(f"{case.name}: no {' or '.join(absent)} to fill with contrast agent", "leave --contrast out")
 
@@ -103,10 +94,10 @@ def load_body(
     rows, labels = cropped_in_place(hu.array, low, high), cropped_in_place(labels, low, high)
     world_from_voxel = hu.world_from_voxel.copy()
     world_from_voxel[:3, 3] += world_from_voxel[:3, :3] @ low[::-1]
-    other = DeepDrr(rows.copy(), world_from_voxel) if deepdrr else None
-    set_rows(rows, labels, kinds_of_labels({s.label_id: s.name for s in case.structures}, contrast))
+    other = DeepDrr(rows.copy(), world_from_voxel) if physics.deepdrr else None
+    set_rows(rows, labels, kinds_of_labels({s.label_id: s.name for s in case.structures}, physics.contrast))
     tissues = tissues_with({s.label_id for s in case.structures})
-    if not integrals:
+    if extras.integrals is None:
         chest = any(name in LUNGS for name, _ in tissues)
         tissues = [(name, ids) for name, ids in tissues if chest and name in DRAWN_FROM]
     return Body(
@@ -120,11 +111,11 @@ def load_body(
             world_from_voxel,
             named,
             material_table(),
-            paths=[*tissues, *(named if travel else ())],
-            interpolation=interpolation,
-            device=device,
-            min_path_mm=min_path_mm,
-            threads=threads,
+            paths=[*tissues, *(named if extras.travel else ())],
+            interpolation=physics.interpolation,
+            device=settings.device,
+            min_path_mm=physics.min_path_mm,
+            threads=settings.threads,
         ),
         rows=rows,
         labels=labels,
@@ -187,6 +178,8 @@ def cropped_in_place(volume: np.ndarray, low: np.ndarray, high: np.ndarray) -> n
     A copy would need as much memory again. The volume itself is no longer to be used.
     """
     size = high - low
+    if tuple(size) == volume.shape:
+        return volume
     at = 0
     for z in range(low[0], high[0]):
         part = volume[z, low[1] : high[1], low[2] : high[2]].ravel()  # copied first: source and target may overlap

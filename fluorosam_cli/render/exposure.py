@@ -9,7 +9,7 @@ body of usual size to the detector. Grids as there: thick parts with one, limbs 
 import csv
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Literal, cast
@@ -154,6 +154,16 @@ def _draw_collimation(
 def _rounded(*values: float) -> tuple[float, float, float, float]:
     left, top, right, bottom = (round(value, 1) for value in values)
     return left, top, right, bottom
+
+
+def stripped(exposure: Exposure, without: frozenset[str]) -> Exposure:
+    """The exposure as it stands in a record, without what is left out of it."""
+    return replace(
+        exposure,
+        grid_ratio=0.0 if "grid" in without else exposure.grid_ratio,
+        anode_side=None if "heel" in without else exposure.anode_side,
+        collimation=None if "collimation" in without else exposure.collimation,
+    )
 
 
 def check_terms(names: Iterable[str]) -> frozenset[str]:

@@ -7,7 +7,7 @@ threads, processes nor an interruption change a byte. In memory are the case bei
 
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -23,7 +23,8 @@ from fluorosam_cli.geometry.views import RANDOM, StandardView, impossible_views,
 from fluorosam_cli.render import projector
 from fluorosam_cli.render.body import Body, CaseFolder, load_body
 from fluorosam_cli.render.materials import MATERIALS
-from fluorosam_cli.render.view import Settings, aim, count_views, develop, project
+from fluorosam_cli.render.settings import Settings
+from fluorosam_cli.render.view import Shot, aim, develop, project
 
 HEADER = "views.json"
 LINES = "views.jsonl"
@@ -58,7 +59,7 @@ def render(
         for name, _ in done:
             counts[name] += 1
         output.skipped = len(done)
-        total = sum(count_views(settings, name) for name in numbers) - len(done)
+        total = sum(settings.views_of(name) for name in numbers) - len(done)
         if len(devices) == 1:
             found = _rendered(cases, output.path, settings, done)
         else:
@@ -114,7 +115,8 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
     """The records of all views not done yet, each when its files are written."""
     waiting: deque[Future[View]] = deque()
     at_once = 1 if settings.device == "cpu" else VIEWS_PER_LAUNCH
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(settings.threads) as pool:
+    developers = 1 if settings.physics.deepdrr else settings.threads  # DeepDRR draws one view at a time
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(developers) as pool:
         left = [item for item in cases if _indices(item, settings, done)]
         ahead = reader.submit(_loaded, left[0], settings) if left else None
         for number, item in enumerate(left):
@@ -127,40 +129,40 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
                 continue
             body, possible, refused = loaded
             yield from refused
-            shots = [aim(body, possible, index, settings) for index in _indices(item, settings, done)]
-            while shots:
-                batch = [shots.pop(0)]
-                while shots and len(batch) < at_once and shots[0].size_px == batch[0].size_px:
-                    batch.append(shots.pop(0))
+            shots = (aim(body, possible, index, settings) for index in _indices(item, settings, done))
+            for batch in _batches(shots, at_once):
                 for shot, projected in zip(batch, project(body, batch), strict=True):
                     waiting.append(pool.submit(develop, out, body, shot, *projected, settings))
                 while len(waiting) >= settings.threads:
                     yield waiting.popleft().result()
+            if body.deepdrr:
+                pool.submit(body.deepdrr.close)  # after this case's views, as its pool has one thread
         while waiting:
             yield waiting.popleft().result()
 
 
+def _batches(shots: Iterable[Shot], most: int) -> Iterator[list[Shot]]:
+    """Shots that follow each other and have one size, at most so many together; each aimed when it is needed."""
+    batch: list[Shot] = []
+    for shot in shots:
+        if batch and (len(batch) == most or shot.size_px != batch[0].size_px):
+            yield batch
+            batch = []
+        batch.append(shot)
+    if batch:
+        yield batch
+
+
 def _indices(item: CaseFolder, settings: Settings, done: Done) -> list[int]:
     name = item.case.name
-    return [index for index in range(count_views(settings, name)) if (name, index) not in done]
+    return [index for index in range(settings.views_of(name)) if (name, index) not in done]
 
 
 def _loaded(item: CaseFolder, settings: Settings) -> tuple[Body, tuple[StandardView, ...], list[Failure]] | Failure:
     """A case ready to be rendered, the views it allows, and those asked for that it does not."""
     name = item.case.name
-    physics = settings.physics
     try:
-        body = load_body(
-            item,
-            settings.device,
-            settings.threads,
-            interpolation=physics.interpolation,
-            min_path_mm=physics.min_path_mm,
-            contrast=physics.contrast,
-            integrals=settings.extras.integrals is not None,
-            travel=settings.extras.travel,
-            deepdrr=physics.deepdrr,
-        )
+        body = load_body(item, settings)
     except FluoroError as error:
         return Failure(f"{name}: {error.problem}", error.hint, whole=True)
     if settings.aim.poses:

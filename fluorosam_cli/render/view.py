@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 
-from fluorosam_cli.anatomy.tissues import tissues
 from fluorosam_cli.artefacts import atomic_path
 from fluorosam_cli.contracts import Collimation, IntegralsHeader, Look, View
 from fluorosam_cli.geometry.carm import CArm
@@ -18,74 +17,20 @@ from fluorosam_cli.geometry.poses import Camera, poses_of
 from fluorosam_cli.geometry.views import RANDOM, StandardView, draw_view
 from fluorosam_cli.render import detector, display, field
 from fluorosam_cli.render.body import Body
-from fluorosam_cli.render.exposure import draw_exposure
+from fluorosam_cli.render.exposure import TERMS, draw_exposure, stripped
 from fluorosam_cli.render.integrals import write_integrals, write_travel
 from fluorosam_cli.render.masks import outline_masks, structure_masks, tool_masks
 from fluorosam_cli.render.materials import MATERIALS
 from fluorosam_cli.render.outlines import outlines
 from fluorosam_cli.render.physics import tube_spectrum
-from fluorosam_cli.render.projector import Interpolation, Projection
+from fluorosam_cli.render.projector import Projection
+from fluorosam_cli.render.settings import Extras, Settings
 from fluorosam_cli.render.tools import Tissue, ToolProjection, project_tools
-from fluorosam_cli.tools.catalogue import Tool
 from fluorosam_cli.tools.placement import PlacedTool, place_tools, record
 from fluorosam_cli.tools.placement_pose import Beam
 
 GEOMETRY, EXPOSURE, TOOLS = range(3)  # random streams of a view
 PNG_LEVEL = 3  # zlib: noise hardly shrinks at any level, and higher ones take several times as long
-
-
-@dataclass(frozen=True)
-class Aim:
-    """Which views are taken."""
-
-    views: int  # per case
-    size_px: int
-    names: tuple[str, ...] = ()  # of standard views; empty: all that are possible
-    random_share: float = 0.4
-    poses: tuple[Camera, ...] = ()  # these instead
-
-
-@dataclass(frozen=True)
-class Physics:
-    """How they are projected and exposed. With `deepdrr`, DeepDRR makes the image, without scatter, blur or noise."""
-
-    deepdrr: bool = False
-    interpolation: Interpolation = "siddon"
-    min_path_mm: float = 1.0
-    contrast: tuple[str, ...] = ()
-    without: frozenset[str] = frozenset()
-    style: display.Style | None = None  # None: drawn per view
-    polarity: display.Polarity = "bone_bright"
-
-
-@dataclass(frozen=True)
-class Tooling:
-    """Which tools may appear, and how many: each number from the lowest to the highest is as likely."""
-
-    tools: tuple[Tool, ...] = ()
-    per_view: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What is stored beside image and masks."""
-
-    raw: bool = False
-    travel: bool = False
-    integrals: IntegralsHeader | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the pictures, besides the cases; `device` and `threads` only how fast they come."""
-
-    seed: int
-    aim: Aim
-    physics: Physics = Physics()
-    tooling: Tooling = Tooling()
-    extras: Extras = Extras()
-    device: str = "cpu"
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,31 +52,14 @@ class Shot:
     def depths_mm(self) -> tuple[float, float]:
         return self.carm.nearest_mm, self.carm.farthest_mm
 
-    def rng(self, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([*self.seed, purpose])
-
-
-def integrals_header(size_px: int, tooling: Tooling) -> IntegralsHeader:
-    """What `--integrals` stores: every material of bodies and of the tools that may appear, every tissue group."""
-    metals = {material for tool in tooling.tools for material in tool.materials.values()}
-    return IntegralsHeader(
-        size_px=size_px,
-        materials=[*MATERIALS, *sorted(metals - set(MATERIALS))],
-        tissues=list(tissues()),
-    )
-
 
 # --- aiming -----------------------------------------------------------------------------------------------------------
 
 
-def count_views(settings: Settings, case: str) -> int:
-    return len(poses_of(settings.aim.poses, case)) if settings.aim.poses else settings.aim.views
-
-
 def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Settings) -> Shot:
     """The geometry of a view, and the tools in it."""
-    shot = Shot(index, "", cast(CArm, None), (settings.seed, body.number, index), ())
-    wanted = settings.aim
+    wanted, tooling = settings.aim, settings.tooling
+    seed = settings.seed, body.number, index
     if wanted.poses:
         carm = poses_of(wanted.poses, body.case.name)[index]
         name = carm.name
@@ -139,14 +67,18 @@ def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Se
         share = wanted.random_share
         if wanted.names:
             share = 1 / (len(possible) + 1) if RANDOM in wanted.names else 0.0
-        name, carm = draw_view(shot.rng(GEOMETRY), body.anatomy, possible, share, wanted.size_px)
+        name, carm = draw_view(_rng(seed, GEOMETRY), body.anatomy, possible, share, wanted.size_px)
     placed: list[PlacedTool] = []
-    if settings.tooling.per_view[1]:
-        rng = shot.rng(TOOLS)
-        low, high = settings.tooling.per_view
+    low, high = tooling.per_view
+    if high:
+        rng = _rng(seed, TOOLS)
         count = int(rng.integers(low, high + 1))
-        placed = place_tools(rng, settings.tooling.tools, body.map, Beam.of(carm), count)
-    return Shot(index, name, carm, shot.seed, tuple(placed))
+        placed = place_tools(rng, tooling.tools, body.map, Beam.of(carm), count)
+    return Shot(index, name, carm, seed, tuple(placed))
+
+
+def _rng(seed: tuple[int, int, int], purpose: int) -> np.random.Generator:
+    return np.random.default_rng([*seed, purpose])
 
 
 def project(body: Body, shots: list[Shot]) -> list[tuple[Projection, ToolProjection | None]]:
@@ -183,8 +115,9 @@ def develop(
 
     carm, physics = shot.carm, settings.physics
     width, height = shot.size_px
-    rng = shot.rng(EXPOSURE)
-    exposure = draw_exposure(rng, shot.name, width, height)
+    without = frozenset(TERMS) if body.deepdrr else physics.without
+    rng = _rng(shot.seed, EXPOSURE)
+    exposure = stripped(draw_exposure(rng, shot.name, width, height), without)
     if isinstance(carm, Camera):
         exposure = replace(exposure, kvp=carm.kvp or exposure.kvp, mas=carm.mas or exposure.mas)
     look = display.draw_look(rng, physics.style)
@@ -206,10 +139,8 @@ def develop(
             spectrum.fluence,
         )
     else:
-        intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=physics.without)
-    inside = None
-    if exposure.collimation and not body.deepdrr and "collimation" not in physics.without:
-        inside = field.exposed(exposure, geometry, intensity.shape)
+        intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=without)
+    inside = field.exposed(exposure, geometry, intensity.shape) if exposure.collimation else None
     shown = display.display_image(intensity, look, inside, physics.polarity)
     files = _files(body.case.name, shot.index, settings.extras)
     with atomic_path(out / files["image"]) as temporary:

@@ -287,6 +287,34 @@ def test_poses_are_rendered_as_given(cases, tmp_path, fluoro):
     assert Image.open(tmp_path / "posed" / posed.image).size == (48, 40)
 
 
+def test_a_pose_for_a_case_that_is_not_there_is_refused(cases, tmp_path, fluoro):
+    pose = {"case": "nobody", "intrinsic": [[900, 0, 20], [0, 900, 20], [0, 0, 1]], "width": 40, "height": 40}
+    pose["camera_from_world"] = np.diag([1.0, 1, 1, 1]).tolist()
+    (tmp_path / "poses.json").write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose]}))
+    code, _, err = fluoro("render", cases, "--poses", tmp_path / "poses.json", "-o", tmp_path / "views")
+    assert code == 2
+    assert "no case is called nobody" in err
+
+
+def test_what_is_left_out_is_not_in_the_record_either(cases, tmp_path, fluoro):
+    words = ("--views", 8, "--size", 32, "--without", "collimation", "--without", "grid", "--without", "heel")
+    assert fluoro("render", cases / "one", *words, "-o", tmp_path / "views")[0] == 0
+    assert fluoro("render", cases / "one", *words[:4], "-o", tmp_path / "all")[0] == 0
+    for view in views_of(tmp_path / "views"):
+        assert (view.collimation, view.grid_ratio, view.anode_side) == (None, 0.0, None)
+    whole = views_of(tmp_path / "all")
+    assert any(view.collimation for view in whole)
+    assert all(view.anode_side for view in whole)
+
+
+def test_finished_views_are_left_alone(cases, tmp_path, fluoro):
+    words = ("render", cases / "one", "--views", 1, "--size", 32, "-o", tmp_path / "views")
+    assert fluoro(*words)[0] == 0
+    written = (tmp_path / "views" / "views.json").stat().st_mtime_ns
+    assert fluoro(*words, "--resume")[0] == 0
+    assert (tmp_path / "views" / "views.json").stat().st_mtime_ns == written
+
+
 def test_the_raw_intensity_is_a_share_of_the_open_beam(cases, tmp_path, fluoro):
     words = ("--view", "chest_pa", "--views", 1, "--size", 64, "--raw", "--without", "noise", "--without", "scatter")
     code, _, err = fluoro("render", cases / "one", *words, "-o", tmp_path / "views")

@@ -9,7 +9,9 @@ from functools import cache
 
 import warp as wp
 
-from .siddon import BRICK, MM_PER_CM, ROW_OFFSET, box_span, occupied_span, padded, pixel_of, pixel_ray, reciprocal
+from .bricks import ROW_OFFSET, trimmed_ray
+from .rays import pixel_of
+from .siddon import MM_PER_CM, padded
 
 # Sum over the planes, in C++ for the reason given in `siddon.py`. Of an axis one voxel wide, `most` is -1 and `jump` 0.
 INTERPOLATE = """
@@ -78,15 +80,7 @@ def joseph_kernel(materials: int) -> wp.Kernel:
         if row >= height or column >= width:
             return
         pixel = row * width + column
-        source, ahead, slant = pixel_ray(rays, view, row, column)
-        box_high = wp.min(BRICK * high, shape)
-        depth = slant * rays[view, 7]
-        near, far = box_span(source, ahead, BRICK * low, box_high, depth[0], depth[1])
-        if far <= near:
-            return
-        start = wp.vec3(source + near * ahead)
-        direction = wp.vec3(ahead)
-        at, end = occupied_span(occupied, bricks, low, high, start, direction, reciprocal(direction), float(far - near))
+        start, direction, at, end = trimmed_ray(rays, view, row, column, shape, occupied, bricks, low, high)
         if end <= at:
             return
 

@@ -17,7 +17,9 @@ from functools import cache
 
 import warp as wp
 
-from .siddon import MM_PER_CM, ROW_OFFSET, axis_crossing, box_span, padded, pixel_ray, reciprocal
+from .bricks import ROW_OFFSET
+from .rays import axis_crossing, box_span, pixel_ray, reciprocal
+from .siddon import MM_PER_CM, padded
 
 SUBPIXEL = wp.constant(4096)  # steps per pixel to which corners are snapped
 MAX_COORDINATE = 2**29  # of a snapped corner, so that products of two differences fit 64 bits

@@ -138,7 +138,11 @@ class Projector:
         min_path_mm: float = MIN_PATH_MM,
         threads: int | None = None,
     ) -> None:
-        from fluorosam_cli.kernels import joseph, siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
+        from fluorosam_cli.kernels import (  # pyright: ignore[reportMissingImports] - the folder `kernels`
+            bricks,
+            joseph,
+            siddon,
+        )
 
         wp = started_warp()
         if labels is None:
@@ -166,7 +170,7 @@ class Projector:
         def on_device(array: np.ndarray, dtype: object):
             return wp.array(np.ascontiguousarray(array), dtype=dtype, device=device, copy=False)
 
-        row_range = -siddon.ROW_OFFSET, len(material_table) - 1 - siddon.ROW_OFFSET
+        row_range = -bricks.ROW_OFFSET, len(material_table) - 1 - bricks.ROW_OFFSET
         voxel_rows = on_device(_within_table(rows, *row_range).reshape(-1), wp.int16)
         voxel_labels = on_device(labels.reshape(-1), label_type)
         slot_of = on_device(slot_of_label, wp.int32)
@@ -174,19 +178,19 @@ class Projector:
         table = on_device(np.pad(material_table.astype(np.float32), padding), densities)
         has_mass = on_device(np.any(material_table, axis=1).astype(np.uint8), wp.uint8)
         shape = wp.vec3i(*rows.shape[::-1])
-        bricks_zyx = tuple(-(-n // siddon.BRICK) for n in rows.shape)
-        bricks = wp.vec3i(*bricks_zyx[::-1])
+        bricks_zyx = tuple(-(-n // bricks.BRICK) for n in rows.shape)
+        brick_shape = wp.vec3i(*bricks_zyx[::-1])
         occupied = wp.zeros(int(np.prod(bricks_zyx)), dtype=wp.uint8, device=device)
         wp.launch(
-            siddon.brick_kernel(slots > 0, label_type),
+            bricks.brick_kernel(slots > 0, label_type),
             dim=bricks_zyx,
-            inputs=[voxel_rows, voxel_labels, slot_of, has_mass, shape, bricks],
+            inputs=[voxel_rows, voxel_labels, slot_of, has_mass, shape, brick_shape],
             outputs=[occupied],
             device=device,
         )
         low, high = (wp.vec3i(*bound) for bound in _box(occupied.numpy().reshape(bricks_zyx)))
         self.voxels = (voxel_rows, shape, table)  # what else walks through the CT
-        where = (occupied, bricks, low, high)
+        where = (occupied, brick_shape, low, high)
         walked = 0 if interpolation == "joseph" else self.materials
         no_table = on_device(np.zeros((1, 1)), wp.types.vector(length=siddon.padded(0), dtype=wp.float32))
         self._walk = (voxel_rows, voxel_labels, shape, slot_of, table if walked else no_table, *where)
@@ -221,7 +225,7 @@ class Projector:
         paths: bool = False,
     ) -> list[Projection]:
         """Views of one size, each an intrinsic, a camera_from_world and a range of depths; in one launch on CUDA."""
-        from fluorosam_cli.kernels import siddon  # pyright: ignore[reportMissingImports] - the folder `kernels`
+        from fluorosam_cli.kernels import rays as tiles  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
         wp = started_warp()
         rays = wp.array(
@@ -236,10 +240,10 @@ class Projector:
         bits = wp.zeros((views, pixels, words), dtype=wp.uint32, device=self.device)
         path_mm = wp.zeros(sums, dtype=wp.float32, device=self.device)
 
-        down, across = -(-height // siddon.TILE_ROWS), -(-width // siddon.TILE_COLUMNS)
+        down, across = -(-height // tiles.TILE_ROWS), -(-width // tiles.TILE_COLUMNS)
 
         def launch(first_view: int, some_views: int, first_tile: int, some_tiles: int) -> None:
-            dim = (some_views, some_tiles, across, siddon.TILE_ROWS * siddon.TILE_COLUMNS)
+            dim = (some_views, some_tiles, across, tiles.TILE_ROWS * tiles.TILE_COLUMNS)
             tile = (first_view, first_tile, width, height)
             if self._image_kernel:
                 wp.launch(
@@ -274,7 +278,7 @@ def ray_rows(
     camera_from_world: np.ndarray,
     depths_mm: tuple[float, float] = EVERYWHERE,
 ) -> np.ndarray:
-    """The kernels' `rays` of one view, (8, 3) float64: see `kernels/siddon.py`."""
+    """The kernels' `rays` of one view, (8, 3) float64: see `kernels/rays.py`."""
     camera_from_world = np.asarray(camera_from_world, np.float64)
     world_from_camera = camera_from_world[:3, :3].T
     world_from_pixel = world_from_camera @ np.linalg.inv(np.asarray(intrinsic, np.float64))

@@ -191,31 +191,6 @@ class Views(Model):
     cases: list[ViewsCase]
 
 
-# --- poses: views a user asks for by their matrices -------------------------------------------------------------------
-
-
-class Pose(Model):
-    """One view; the matrices of a line of `views.jsonl` can be pasted here."""
-
-    name: str = "pose"  # becomes the view's name; a body part in it (`knee_1`) chooses its exposure
-    case: str | None = None  # None: every case
-    intrinsic: Matrix3x3  # pixels from camera mm; first focal length negative in a mirrored view
-    camera_from_world: Matrix4x4  # rigid, from LPS mm to x right, y down, z from the source to the detector
-    width: int = Field(ge=1, le=8192)
-    height: int = Field(ge=1, le=8192)
-    source_to_detector_mm: float = Field(1000.0, gt=0)
-    source_to_isocenter_mm: float | None = Field(None, gt=0)  # only recorded; None: the detector's distance
-    nearest_mm: float = Field(0.0, ge=0)
-    farthest_mm: float | None = Field(None, gt=0)
-    kvp: float | None = Field(None, ge=40, le=150)  # None: drawn
-    mas: float | None = Field(None, gt=0)
-
-
-class Poses(Model):
-    format: Literal["fluoro.poses/1"] = "fluoro.poses/1"
-    poses: list[Pose] = Field(min_length=1)
-
-
 # --- descriptions: words for structures -------------------------------------------------------------------------------
 
 PhraseKind = Literal["official", "name", "synonym", "lay", "latin", "abbreviation", "variant", "phrase", "relation"]
@@ -404,7 +379,6 @@ class Run(Model):
 ARTEFACTS: dict[str, type[Model]] = {
     "case.json": Case,
     "views.json": Views,
-    "poses.json": Poses,
     "descriptions.json": Descriptions,
     "shards.json": Shards,
     "checkpoint.json": Checkpoint,

@@ -14,12 +14,14 @@ from fluorosam_cli.artefacts import read_header, write_json
 from fluorosam_cli.commands.info import FORMATS
 from fluorosam_cli.contracts import ARTEFACTS, Description, Model, ModelConfig, View
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.poses import Poses
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS: dict[str, type[Model]] = {
     **{name.removesuffix(".json"): model for name, model in ARTEFACTS.items()},
     "views-line": View,
     "descriptions-line": Description,
+    "poses": Poses,
 }
 
 SHA = "0" * 64
@@ -254,7 +256,8 @@ def test_numbers_that_are_not_finite_are_refused():
 
 def test_info_lists_the_formats_of_the_contracts():
     listed = {file: name for name, file, *_ in FORMATS if name.startswith("fluoro.")}
-    assert listed == {file: model.model_fields["format"].default for file, model in ARTEFACTS.items()}
+    known = ARTEFACTS | {"poses.json": Poses}
+    assert listed == {file: model.model_fields["format"].default for file, model in known.items()}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""`--poses poses.json`: views given by their matrices, read and checked (`fluoro.poses/1`, see `contracts.Poses`)."""
+"""`--poses poses.json`: views given by their matrices, read and checked (`fluoro.poses/1`)."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field, ValidationError
 
-from fluorosam_cli.contracts import Pose, Poses
+from fluorosam_cli.contracts import Matrix3x3, Matrix4x4, Model
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.carm import positioner_angles
 
@@ -14,6 +16,28 @@ RIGID_TOLERANCE = 1e-4  # of rotation matrices written with five digits
 FOCAL_RANGE = (0.2, 200.0)  # focal length over the detector's longer side: from a fan of 136 degrees to nearly parallel
 MAX_ASPECT = 2.0  # of a pixel
 MAX_OFFSET = 5.0  # of the central ray from the detector's middle, in detector sides
+
+
+class Pose(Model):
+    """One view; the matrices of a line of `views.jsonl` can be pasted here."""
+
+    name: str = "pose"  # becomes the view's name; a body part in it (`knee_1`) chooses its exposure
+    case: str | None = None  # None: every case
+    intrinsic: Matrix3x3  # pixels from camera mm; first focal length negative in a mirrored view
+    camera_from_world: Matrix4x4  # rigid, from LPS mm to x right, y down, z from the source to the detector
+    width: int = Field(ge=1, le=8192)
+    height: int = Field(ge=1, le=8192)
+    source_to_detector_mm: float = Field(1000.0, gt=0)
+    source_to_isocenter_mm: float | None = Field(None, gt=0)  # only recorded; None: the detector's distance
+    nearest_mm: float = Field(0.0, ge=0)
+    farthest_mm: float | None = Field(None, gt=0)
+    kvp: float | None = Field(None, ge=40, le=150)  # None: drawn
+    mas: float | None = Field(None, gt=0)
+
+
+class Poses(Model):
+    format: Literal["fluoro.poses/1"] = "fluoro.poses/1"
+    poses: list[Pose] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -52,8 +76,6 @@ class Camera:
 
 def read_poses(path: Path) -> tuple[Camera, ...]:
     """The cameras of a poses file, in its order. Raises FluoroError that names the pose and what is wrong with it."""
-    from pydantic import ValidationError
-
     example = f'{{"format": "{Poses.model_fields["format"].default}", "poses": [...]}}'
     try:
         data = json.loads(path.read_bytes())
@@ -70,7 +92,8 @@ def read_poses(path: Path) -> tuple[Camera, ...]:
     except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         raise FluoroError(
-            f"{path}: {_where(first['loc'], data)}: {first['msg']}", "see docs of fluoro.poses/1"
+            f"{path}: {_where(first['loc'], data)}: {first['msg']}",
+            "intrinsic, camera_from_world, width and height are needed, as in a line of views.jsonl",
         ) from error
     return tuple(_camera(pose, f"{path}: pose {number} ({pose.name})") for number, pose in enumerate(poses, 1))
 

@@ -8,85 +8,21 @@ import pytest
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.carm import CArm, project_points
 from fluorosam_cli.render.projector import Projector, device_named
-
-AIR, SOFT, BONE = -1000, 0, 1000  # HU of the tests' own materials
-HU_OFFSET = 1024
-ONE = [("a", (1,))]
-
-
-def table() -> np.ndarray:
-    """Four materials; water at 1 g/cm3 in the third around 0 HU, bone at 2 g/cm3 in the fourth around 1000."""
-    densities = np.zeros((4096, 4), np.float32)
-    densities[HU_OFFSET - 500 : HU_OFFSET + 500, 2] = 1.0
-    densities[HU_OFFSET + 500 :, 3] = 2.0
-    return densities
-
-
-def centred(shape_zyx: tuple[int, int, int], spacing_xyz: tuple[float, float, float] = (1, 1, 1)) -> np.ndarray:
-    """`world_from_voxel` of an axis-aligned grid whose middle is the world's origin."""
-    matrix = np.diag([*spacing_xyz, 1.0])
-    matrix[:3, 3] = -(np.array(shape_zyx[::-1]) - 1) / 2 * spacing_xyz
-    return matrix
-
-
-def carm(primary: float = 180, secondary: float = 0, size: int = 32, spacing: float = 2.0) -> CArm:
-    return CArm(1000, 700, primary, secondary, size, size, spacing)
-
-
-def project(projector: Projector, view: CArm, paths: bool = True):
-    size = view.detector_width_px, view.detector_height_px
-    return projector.project(view.intrinsic, view.camera_from_world, *size, paths=paths)
-
-
-def rays(view: CArm) -> tuple[np.ndarray, np.ndarray]:
-    """Source (3,) and unit directions (H, W, 3) in the world, worked out without the projector."""
-    y, x = np.mgrid[0 : view.detector_height_px, 0 : view.detector_width_px].astype(float)
-    pixels = np.stack([x, y, np.ones_like(x)], axis=-1)
-    directions = pixels @ np.linalg.inv(view.intrinsic).T @ view.camera_from_world[:3, :3]
-    return view.source_lps_mm, directions / np.linalg.norm(directions, axis=-1, keepdims=True)
-
-
-def box_chords(view: CArm, half_mm: np.ndarray) -> np.ndarray:
-    """Lengths of the rays within a box around the origin, (H, W)."""
-    source, directions = rays(view)
-    with np.errstate(divide="ignore"):
-        near_far = np.stack([(-half_mm - source) / directions, (half_mm - source) / directions])
-    return np.maximum(near_far.max(axis=0).min(axis=-1) - near_far.min(axis=0).max(axis=-1), 0)
-
-
-def siddon_reference(volume_hu, labels, world_from_voxel, view: CArm):
-    """Mass (M, H, W) and path by label (256, H, W): sorted crossings of all grid planes, in double precision."""
-    source, directions = rays(view)
-    voxel_from_world = np.linalg.inv(world_from_voxel)
-    origin = voxel_from_world[:3, :3] @ source + voxel_from_world[:3, 3] + 0.5
-    shape = np.array(volume_hu.shape[::-1])
-    densities = table().astype(float)
-    mass = np.zeros((densities.shape[1], *directions.shape[:2]))
-    path = np.zeros((256, *directions.shape[:2]))
-    for row, column in np.ndindex(*directions.shape[:2]):
-        step = voxel_from_world[:3, :3] @ directions[row, column]
-        crossings = np.concatenate([(np.arange(n + 1) - o) / d for n, o, d in zip(shape, origin, step, strict=True)])
-        at = np.sort(crossings)
-        x, y, z = np.floor(origin + (at[1:] + at[:-1])[:, None] / 2 * step).astype(int).T
-        inside = (x >= 0) & (x < shape[0]) & (y >= 0) & (y < shape[1]) & (z >= 0) & (z < shape[2]) & (at[:-1] > 0)
-        x, y, z, length = x[inside], y[inside], z[inside], np.diff(at)[inside]
-        mass[:, row, column] = densities[volume_hu[z, y, x] + HU_OFFSET].T @ length / 10
-        np.add.at(path[:, row, column], labels[z, y, x], length)
-    return mass, path
-
-
-def slab(shape=(24, 20, 28), inside=(slice(4, 20), slice(5, 15), slice(3, 25))) -> tuple[np.ndarray, np.ndarray]:
-    """A box of water, 22 x 10 x 16 voxels (x, y, z), in air."""
-    hu, labels = np.full(shape, AIR, np.int16), np.zeros(shape, np.uint8)
-    hu[inside], labels[inside] = SOFT, 1
-    return hu, labels
-
-
-def random_body(shape=(17, 22, 19), labels: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    hu = rng.choice(np.array([AIR, SOFT, BONE], np.int16), shape)
-    return hu, rng.integers(0, labels + 1, shape).astype(np.uint8)
-
+from tests.render.scenes import (
+    AIR,
+    BONE,
+    ONE,
+    SOFT,
+    box_chords,
+    carm,
+    centred,
+    project,
+    random_body,
+    rays,
+    siddon_reference,
+    slab,
+    table,
+)
 
 # --- lengths and masses -----------------------------------------------------------------------------------------------
 
@@ -346,48 +282,6 @@ def test_the_image_alone_is_the_same_image():
     assert np.allclose(with_masks.mass_g_cm2, alone.mass_g_cm2, atol=1e-5)
     assert not alone.bits.any()
     assert not alone.bits.any()
-
-
-@pytest.mark.parametrize(("primary", "secondary"), [(180, 0), (90, 0), (0, 85), (33, -21), (-140, 40)])
-def test_joseph_is_exact_where_the_density_is_linear(primary, secondary):
-    """Between voxel centres a linear field is its own interpolation; the ray's sum is then the midpoint rule's."""
-    n = 40
-    ramp = np.arange(4096, dtype=np.float32)[:, None] / 1000
-    z, y, x = np.mgrid[0:n, 0:n, 0:n]
-    rows = (100 + 10 * x + 7 * y + 4 * z - 1024).astype(np.int16)
-    projector = Projector(rows, None, centred(rows.shape), [], ramp, interpolation="joseph")
-    view = carm(primary, secondary, size=16, spacing=1.0)
-    found = project(projector, view, paths=False).mass_g_cm2[0]
-    source, directions = rays(view)
-    slope = np.array([10.0, 7.0, 4.0]) / 1000
-    middle = 0.1 + slope @ np.full(3, (n - 1) / 2)
-    half = np.full(3, n / 2)
-    with np.errstate(divide="ignore"):
-        sides = np.stack([(-half - source) / directions, (half - source) / directions])
-    near, far = sides.min(axis=0).max(axis=-1), sides.max(axis=0).min(axis=-1)
-    at = source + ((near + far) / 2)[..., None] * directions
-    expected = (far - near) * (middle + at @ slope) / 10
-    assert np.allclose(found, expected, rtol=0.03)  # half a voxel at either end
-    assert found.mean() == pytest.approx(expected.mean(), rel=0.01)
-
-
-def test_joseph_agrees_with_siddon_on_a_smooth_body_and_leaves_the_masks_alone():
-    z, y, x = np.mgrid[-24:24, -24:24, -24:24] + 0.5
-    distance = np.sqrt(x**2 + y**2 + z**2)
-    hu = np.clip(1500 - 80 * distance, -1000, 1000).astype(np.int16)
-    labels = (distance < 12).astype(np.uint8)
-    densities = np.maximum(np.arange(4096, dtype=np.float32) - 24, 0)[:, None] / 1000 * [1, 0, 0, 0, 0.5]
-    view = carm(25, 15)
-    siddon, joseph = (
-        project(Projector(hu, labels, centred(hu.shape), ONE, densities, interpolation=kind), view)
-        for kind in ("siddon", "joseph")
-    )
-    thick = siddon.mass_g_cm2 > 1
-    assert np.allclose(joseph.mass_g_cm2[4], joseph.mass_g_cm2[0] / 2)
-    assert np.abs(joseph.mass_g_cm2 / np.maximum(siddon.mass_g_cm2, 1e-6) - 1)[thick].mean() < 0.01
-    assert not np.array_equal(joseph.mass_g_cm2, siddon.mass_g_cm2)
-    assert np.array_equal(joseph.bits, siddon.bits)
-    assert np.array_equal(joseph.path_mm, siddon.path_mm)
 
 
 def test_several_views_in_one_call_are_the_same_views():

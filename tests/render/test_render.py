@@ -12,89 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fluorosam_cli.anatomy.structures import structure
-from fluorosam_cli.artefacts import read_header, read_lines, sha256_of, write_json
-from fluorosam_cli.contracts import Case, CaseStructure, Segmenter, View, Views
-from fluorosam_cli.ct.cases import write_case
+from fluorosam_cli.artefacts import read_header, sha256_of
+from fluorosam_cli.contracts import Segmenter, Views
+from fluorosam_cli.ct.cases import describe_structures, write_case
 from fluorosam_cli.ct.scans import Scan
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.ct.volume import Volume, read_nifti, write_nifti
 from fluorosam_cli.geometry.carm import project_points
 from fluorosam_cli.render import materials
 from fluorosam_cli.render.body import cropped_in_place, occupied_box
-from fluorosam_cli.render.masks import MaskOutput, decode, mask_outputs, structure_masks
-from fluorosam_cli.render.projector import Projection
-
-SPACING_MM = 8.0
-ORIGIN_LPS_MM = (-124.0, -80.0, 1000.0)
-BLOCKS = {  # slices z, y, x of a box of 32 x 20 x 32 voxels: a chest with its left lung larger, and a marked heart
-    "lung_upper_lobe_left": (slice(16, 30), slice(4, 16), slice(18, 29)),
-    "lung_lower_lobe_left": (slice(2, 16), slice(4, 16), slice(18, 29)),
-    "lung_upper_lobe_right": (slice(16, 30), slice(4, 16), slice(4, 13)),
-    "lung_lower_lobe_right": (slice(2, 16), slice(4, 16), slice(4, 13)),
-    "heart": (slice(4, 12), slice(3, 8), slice(14, 20)),
-    "vertebrae_T8": (slice(14, 17), slice(14, 18), slice(14, 18)),
-    "vertebrae_T9": (slice(10, 13), slice(14, 18), slice(14, 18)),
-    "aorta": (slice(0, 20), slice(12, 14), slice(15, 17)),
-}
-HU = {"lung": -850, "soft": 40, "bone": 500, "air": -1000}
-
-
-def write_body(folder: Path, name: str, blocks: dict = BLOCKS) -> Path:
-    hu = np.full((32, 20, 32), -1000, np.int16)
-    hu[:, 2:18, 2:30] = 20
-    labels = np.zeros(hu.shape, np.uint8)
-    for structure_name, block in blocks.items():
-        known = structure(structure_name)
-        hu[block], labels[block] = HU[known.material], known.label_id
-    affine = np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
-    affine[:3, 3] = ORIGIN_LPS_MM
-    case = folder / name
-    write_nifti(case / "ct.nii.gz", Volume(hu, affine))
-    write_nifti(case / "labels.nii.gz", Volume(labels, affine))
-    write_json(
-        case / "case.json",
-        Case(
-            name=name,
-            shape_zyx=(32, 20, 32),
-            spacing_zyx_mm=(SPACING_MM,) * 3,
-            world_from_voxel=affine.tolist(),
-            source_sha256="0" * 64,
-            ct_sha256=sha256_of(case / "ct.nii.gz"),
-            labels_sha256=sha256_of(case / "labels.nii.gz"),
-            segmenter=Segmenter(name="phantom", version="1", task="test"),
-            structures=[
-                CaseStructure(
-                    label_id=structure(name).label_id,
-                    name=name,
-                    snomed_ct=None,
-                    volume_ml=1.0,
-                    cut_by=["inferior"] if name == "aorta" else [],
-                )
-                for name in blocks
-            ],
-        ),
-    )
-    return case
-
-
-@pytest.fixture(scope="session")
-def cases(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("cases")
-    write_body(folder, "one")
-    write_body(folder, "two", {name: block for name, block in BLOCKS.items() if name != "heart"})
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes, but those of the one file that may differ."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def views_of(folder: Path) -> list[View]:
-    return list(read_lines(folder / "views.jsonl", View))
-
+from fluorosam_cli.render.masks import decode
+from tests.render.chest import BLOCKS, ORIGIN_LPS_MM, SPACING_MM, contents, views_of, write_body
 
 # --- what is written --------------------------------------------------------------------------------------------------
 
@@ -164,54 +92,6 @@ def test_a_chest_hangs_as_if_facing_the_patient_and_its_bones_are_bright(cases, 
         assert image[masks["vertebrae_T8"]].mean() > image[masks["lung_left"] & ~masks["heart"]].mean() + 10_000
 
 
-def test_groups_are_there_when_a_member_is(cases):
-    case = read_header(cases / "one" / "case.json", Case)
-    outputs = {output.name: output for output in mask_outputs(case)}
-    assert set(outputs["lung_left"].label_ids) == {10, 11}
-    assert set(outputs["lungs"].label_ids) == {10, 11, 12, 14}
-    assert outputs["spine"].kind == outputs["thoracic_spine"].kind == "group"
-    assert outputs["heart"].kind == "structure"
-    assert not {"ribs", "pelvis", "liver"} & outputs.keys()
-
-
-def test_a_group_that_is_also_a_structure_comes_once_with_all_its_labels(cases):
-    case = read_header(cases / "one" / "case.json", Case)
-
-    def with_structures(*names: str) -> list:
-        known = [
-            CaseStructure(label_id=structure(name).label_id, name=name, snomed_ct=None, volume_ml=1, cut_by=[])
-            for name in names
-        ]
-        return [
-            (output.name, output.kind, set(output.label_ids))
-            for output in mask_outputs(case.model_copy(update={"structures": known}))
-            if output.name.startswith("tibia")
-        ]
-
-    left, right, unsided = (structure(name).label_id for name in ("tibia_left", "tibia_right", "tibia"))
-    assert with_structures("tibia") == [("tibia", "structure", {unsided})]
-    assert with_structures("tibia_left", "tibia_right") == [
-        ("tibia_left", "structure", {left}),
-        ("tibia_right", "structure", {right}),
-        ("tibia", "group", {left, right}),
-    ]
-    assert with_structures("tibia_left", "tibia")[1] == ("tibia", "structure", {left, unsided})
-
-
-def test_run_length_codes_bring_back_every_mask(cases):
-    outputs = mask_outputs(read_header(cases / "one" / "case.json", Case))
-    rng = np.random.default_rng(0)
-    bits = rng.integers(0, 2**32, (23, 31, 1), dtype=np.uint32)
-    bits[..., 0] &= ~np.uint32(1 << 2)  # nothing of number 2
-    projection = Projection(np.zeros((1, 23, 31), np.float32), bits, tuple(output.name for output in outputs))
-    masks = {mask.name: decode(mask.rle) for mask in structure_masks(projection, outputs)}
-    assert outputs[2].name not in masks
-    assert len(masks) == len(outputs) - 1
-    for i, output in enumerate(outputs):
-        if i != 2:
-            assert np.array_equal(masks[output.name], projection.mask(i))
-
-
 # --- nothing else changes a byte --------------------------------------------------------------------------------------
 
 
@@ -248,102 +128,6 @@ def test_a_cropped_case_is_the_same_case(cases):
     cropped = cropped_in_place(padded, low, high)
     assert np.array_equal(cropped, volume)
     assert cropped.ctypes.data == memory
-
-
-def test_masks_end_where_the_collimated_field_does():
-    bits = np.full((20, 30, 1), 0b11, np.uint32)
-    bits[:, 12:] = 0b10
-    inside = np.zeros((20, 30), bool)
-    inside[5:15, 6:24] = True
-    outputs = [MaskOutput(name, "structure", (1,), False) for name in ("left", "all")]
-    found = structure_masks(Projection(np.zeros((1, 20, 30), np.float32), bits, ("left", "all")), outputs, inside)
-    assert [(mask.name, mask.box_xyxy, mask.truncated) for mask in found] == [
-        ("left", (6, 5, 12, 15), ["detector"]),
-        ("all", (6, 5, 24, 15), ["detector"]),
-    ]
-
-
-def test_views_asked_for_that_a_case_does_not_allow_are_listed(cases, tmp_path, fluoro):
-    words = ("--view", "chest_pa", "--view", "knee_ap_left", "--views", 2, "--size", 48, "-o", tmp_path / "views")
-    code, _, err = fluoro("render", cases / "one", *words)
-    assert code == 1
-    assert "one: no view knee_ap_left: for want of" in err
-    assert {view.view for view in views_of(tmp_path / "views")} == {"chest_pa"}
-
-
-def test_poses_are_rendered_as_given(cases, tmp_path, fluoro):
-    assert fluoro("render", cases / "one", "--views", 1, "--size", 48, "-o", tmp_path / "views")[0] == 0
-    (view,) = views_of(tmp_path / "views")
-    pose = {"name": "mine", "intrinsic": view.intrinsic, "camera_from_world": view.camera_from_world, "kvp": 77}
-    poses = tmp_path / "poses.json"
-    poses.write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose | {"width": 48, "height": 40}]}))
-    code, _, err = fluoro(
-        "render", cases / "one", "--poses", poses, "-o", tmp_path / "posed", "--without", "collimation"
-    )
-    assert code == 0, err
-    (posed,) = views_of(tmp_path / "posed")
-    assert (posed.view, posed.kvp, posed.width, posed.height) == ("mine", 77, 48, 40)
-    assert posed.camera_from_world == view.camera_from_world
-    assert Image.open(tmp_path / "posed" / posed.image).size == (48, 40)
-
-
-def test_a_pose_for_a_case_that_is_not_there_is_refused(cases, tmp_path, fluoro):
-    pose = {"case": "nobody", "intrinsic": [[900, 0, 20], [0, 900, 20], [0, 0, 1]], "width": 40, "height": 40}
-    pose["camera_from_world"] = np.diag([1.0, 1, 1, 1]).tolist()
-    (tmp_path / "poses.json").write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose]}))
-    code, _, err = fluoro("render", cases, "--poses", tmp_path / "poses.json", "-o", tmp_path / "views")
-    assert code == 2
-    assert "no case is called nobody" in err
-
-
-def test_what_is_left_out_is_not_in_the_record_either(cases, tmp_path, fluoro):
-    words = ("--views", 8, "--size", 32, "--without", "collimation", "--without", "grid", "--without", "heel")
-    assert fluoro("render", cases / "one", *words, "-o", tmp_path / "views")[0] == 0
-    assert fluoro("render", cases / "one", *words[:4], "-o", tmp_path / "all")[0] == 0
-    for view in views_of(tmp_path / "views"):
-        assert (view.collimation, view.grid_ratio, view.anode_side) == (None, 0.0, None)
-    whole = views_of(tmp_path / "all")
-    assert any(view.collimation for view in whole)
-    assert all(view.anode_side for view in whole)
-
-
-def test_finished_views_are_left_alone(cases, tmp_path, fluoro):
-    words = ("render", cases / "one", "--views", 1, "--size", 32, "-o", tmp_path / "views")
-    assert fluoro(*words)[0] == 0
-    written = (tmp_path / "views" / "views.json").stat().st_mtime_ns
-    assert fluoro(*words, "--resume")[0] == 0
-    assert (tmp_path / "views" / "views.json").stat().st_mtime_ns == written
-
-
-def test_the_raw_intensity_is_a_share_of_the_open_beam(cases, tmp_path, fluoro):
-    words = ("--view", "chest_pa", "--views", 1, "--size", 64, "--raw", "--without", "noise", "--without", "scatter")
-    code, _, err = fluoro("render", cases / "one", *words, "-o", tmp_path / "views")
-    assert code == 0, err
-    (view,) = views_of(tmp_path / "views")
-    raw = np.asarray(Image.open(tmp_path / "views" / view.raw))
-    assert (raw.dtype, raw.shape) == (np.float32, (64, 64))
-    assert 0 <= raw.min() < 0.5 < raw.max() < 1.15  # more than the central ray gets, at the cathode side
-    assert read_header(tmp_path / "views" / "views.json", Views).without == ["noise", "scatter"]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--tools-per-view", "many"), "not a number of tools"),
-        (("--tools-per-view", "4-2"), "not a number of tools"),
-        (("--look", "pretty"), "--look pretty: not known"),
-        (("--without", "gravity"), "not a term of the physics"),
-        (("--poses", "nowhere.json"), "nowhere.json"),
-        (("--contrast", "liver"), "no liver to fill"),
-        (("--gpus", "2", "--device", "cuda:1"), "exclude each other"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(cases, tmp_path, fluoro, words, message):
-    code, _, err = fluoro("render", cases / "one", "--views", 1, "--size", 32, "-o", tmp_path / "views", *words)
-    assert code in (1, 2)
-    assert message in err
-    assert "hint:" in err
-    assert not (tmp_path / "views" / "views.json").exists()
 
 
 def test_another_seed_gives_other_views(cases, tmp_path, fluoro):
@@ -504,7 +288,8 @@ def test_a_real_chest_shows_its_heart_on_the_patients_left(shared_data, tmp_path
     coarser = ct.world_from_voxel @ np.diag([4.0, 4.0, 1.0, 1.0])
     scan = Scan("chest", "nifti", "chest", (Source(shared_data / "chest_ct" / "ct.nii.gz"),))
     thinned = (Volume(np.ascontiguousarray(volume.array[:, ::4, ::4]), coarser) for volume in (ct, labels))
-    write_case(tmp_path, scan, *thinned, Segmenter(name="imported", version="1", task="test"))
+    segmenter = Segmenter(name="imported", version="1", task="test")
+    write_case(tmp_path, scan, *thinned, segmenter, describe_structures(thinned[1]))
     words = ("--views", 1, "--view", "chest_pa", "--size", 128, "-o", tmp_path / "views")
     assert fluoro("render", tmp_path / "chest", *words)[0] == 0
     (view,) = views_of(tmp_path / "views")

@@ -1,0 +1,94 @@
+"""What the options of `fluoro render` do, and refuse."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fluorosam_cli.artefacts import read_header
+from fluorosam_cli.contracts import Views
+from tests.render.chest import views_of
+
+
+def test_views_asked_for_that_a_case_does_not_allow_are_listed(cases, tmp_path, fluoro):
+    words = ("--view", "chest_pa", "--view", "knee_ap_left", "--views", 2, "--size", 48, "-o", tmp_path / "views")
+    code, _, err = fluoro("render", cases / "one", *words)
+    assert code == 1
+    assert "one: no view knee_ap_left: for want of" in err
+    assert {view.view for view in views_of(tmp_path / "views")} == {"chest_pa"}
+
+
+def test_poses_are_rendered_as_given(cases, tmp_path, fluoro):
+    assert fluoro("render", cases / "one", "--views", 1, "--size", 48, "-o", tmp_path / "views")[0] == 0
+    (view,) = views_of(tmp_path / "views")
+    pose = {"name": "mine", "intrinsic": view.intrinsic, "camera_from_world": view.camera_from_world, "kvp": 77}
+    poses = tmp_path / "poses.json"
+    poses.write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose | {"width": 48, "height": 40}]}))
+    code, _, err = fluoro(
+        "render", cases / "one", "--poses", poses, "-o", tmp_path / "posed", "--without", "collimation"
+    )
+    assert code == 0, err
+    (posed,) = views_of(tmp_path / "posed")
+    assert (posed.view, posed.kvp, posed.width, posed.height) == ("mine", 77, 48, 40)
+    assert posed.camera_from_world == view.camera_from_world
+    assert Image.open(tmp_path / "posed" / posed.image).size == (48, 40)
+
+
+def test_a_pose_for_a_case_that_is_not_there_is_refused(cases, tmp_path, fluoro):
+    pose = {"case": "nobody", "intrinsic": [[900, 0, 20], [0, 900, 20], [0, 0, 1]], "width": 40, "height": 40}
+    pose["camera_from_world"] = np.diag([1.0, 1, 1, 1]).tolist()
+    (tmp_path / "poses.json").write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose]}))
+    code, _, err = fluoro("render", cases, "--poses", tmp_path / "poses.json", "-o", tmp_path / "views")
+    assert code == 2
+    assert "no case is called nobody" in err
+
+
+def test_what_is_left_out_is_not_in_the_record_either(cases, tmp_path, fluoro):
+    words = ("--views", 8, "--size", 32, "--without", "collimation", "--without", "grid", "--without", "heel")
+    assert fluoro("render", cases / "one", *words, "-o", tmp_path / "views")[0] == 0
+    assert fluoro("render", cases / "one", *words[:4], "-o", tmp_path / "all")[0] == 0
+    for view in views_of(tmp_path / "views"):
+        assert (view.collimation, view.grid_ratio, view.anode_side) == (None, 0.0, None)
+    whole = views_of(tmp_path / "all")
+    assert any(view.collimation for view in whole)
+    assert all(view.anode_side for view in whole)
+
+
+def test_finished_views_are_left_alone(cases, tmp_path, fluoro):
+    words = ("render", cases / "one", "--views", 1, "--size", 32, "-o", tmp_path / "views")
+    assert fluoro(*words)[0] == 0
+    written = (tmp_path / "views" / "views.json").stat().st_mtime_ns
+    assert fluoro(*words, "--resume")[0] == 0
+    assert (tmp_path / "views" / "views.json").stat().st_mtime_ns == written
+
+
+def test_the_raw_intensity_is_a_share_of_the_open_beam(cases, tmp_path, fluoro):
+    words = ("--view", "chest_pa", "--views", 1, "--size", 64, "--raw", "--without", "noise", "--without", "scatter")
+    code, _, err = fluoro("render", cases / "one", *words, "-o", tmp_path / "views")
+    assert code == 0, err
+    (view,) = views_of(tmp_path / "views")
+    raw = np.asarray(Image.open(tmp_path / "views" / view.raw))
+    assert (raw.dtype, raw.shape) == (np.float32, (64, 64))
+    assert 0 <= raw.min() < 0.5 < raw.max() < 1.15  # more than the central ray gets, at the cathode side
+    assert read_header(tmp_path / "views" / "views.json", Views).without == ["noise", "scatter"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tools-per-view", "many"), "not a number of tools"),
+        (("--tools-per-view", "4-2"), "not a number of tools"),
+        (("--look", "pretty"), "--look pretty: not known"),
+        (("--without", "gravity"), "not a term of the physics"),
+        (("--poses", "nowhere.json"), "nowhere.json"),
+        (("--contrast", "liver"), "no liver to fill"),
+        (("--gpus", "2", "--device", "cuda:1"), "exclude each other"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(cases, tmp_path, fluoro, words, message):
+    code, _, err = fluoro("render", cases / "one", "--views", 1, "--size", 32, "-o", tmp_path / "views", *words)
+    assert code in (1, 2)
+    assert message in err
+    assert "hint:" in err
+    assert not (tmp_path / "views" / "views.json").exists()

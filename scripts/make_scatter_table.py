@@ -5,7 +5,7 @@
 A pencil beam of a diagnostic spectrum (3 mm Al) enters a slab; Rayleigh and Compton scattering follow the differential
 cross sections of water with form factors and incoherent scattering functions, absorption is a weight. After each
 collision the chance of leaving through the far face unhindered is scored where that photon would meet the detector
-(a collision density estimator, as Persliden and Alm Carlsson, Phys Med Biol 29:1021, 1984, used for air gaps), times
+(a collision density estimator, as Persliden and Alm Carlsson, Phys Med Biol 42:155, 1997, used for air gaps), times
 the signal it leaves in the caesium iodide. Each row of the table holds, for one tube voltage, thickness of water and
 gap between slab and detector:
 

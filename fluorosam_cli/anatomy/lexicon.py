@@ -1,4 +1,4 @@
-"""The words for every structure, group and outline: which phrases name it, and which name a phrase means.
+"""The words for every structure, group and outline: which phrases name it.
 
 The tables of `wording` hold base words and the grammar of sides and numbers; this module expands them. Each phrase
 belongs to the train or the test split. Phrases with the same `content_bag` ("left femur", "L femur", "femur on the
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from fluorosam_cli.anatomy.matching import Index, index_of, ranked
 from fluorosam_cli.anatomy.structures import Structure, display_name, groups, names, outlines, structures
 from fluorosam_cli.anatomy.wording import content_bag, normalised, table
 from fluorosam_cli.contracts import PhraseKind
@@ -59,16 +58,6 @@ def ambiguous() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def resolve(text: str) -> str | None:
-    """The name whose phrase this is, whatever its case, spacing, punctuation and articles; None for unknown words."""
-    return _index().get(normalised(text))
-
-
-def nearest(text: str, n: int = 3) -> list[str]:
-    """The `n` names whose phrases look most like `text`, best first."""
-    return [match.name for match in ranked(_matching(), text, n)]
-
-
 def split_of(name: str, phrases: Iterable[Phrase], text: str) -> Split:
     """The split of a phrase from elsewhere: "test" when it says a held-out phrase with more words, else by its hash."""
     bag = content_bag(text)
@@ -81,17 +70,6 @@ def split_of(name: str, phrases: Iterable[Phrase], text: str) -> Split:
 
 
 # --- from the table to phrases ----------------------------------------------------------------------------------------
-
-
-@cache
-def _index() -> dict[str, str]:
-    return {normalised(phrase.text): name for name, phrases in lexicon().items() for phrase in phrases}
-
-
-@cache
-def _matching() -> Index:
-    pairs = [(name, phrase.text) for name, phrases in lexicon().items() for phrase in phrases]
-    return index_of(pairs + [(name, phrase) for phrase, meant in ambiguous().items() for name in meant])
 
 
 @cache

@@ -8,14 +8,13 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from fluorosam_cli.anatomy.wording import NUMBER_KEYS, is_side_letter, normalised, table
+from fluorosam_cli.anatomy.wording import NUMBER_KEYS, SIDED_NUMBER, is_side_letter, normalised, table
 
 SIDES = ("left", "right")
 NUMBERS = 12
 REGIONS = ("C", "T", "L", "S")
 SIZE = len(SIDES) + NUMBERS + len(REGIONS)
 LEVEL = re.compile(r"(c|t|th|d|l|s)(\d+)")  # "l3", "th5": normalised text is lower case
-SIDED_NUMBER = re.compile(r"(\d+)([lr])")  # "5l" of "rib 5L"
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ class Structure:
     level: str | None  # vertebra ("L3") or rib number ("5")
     groups: tuple[str, ...]
     material: Literal["bone", "lung", "air", "soft"]
-    snomed_ct: (
-        str | None
-    )  # code of the unsided structure; `side` is its laterality, as DICOM's modifier sequence has it
+    # Code of the unsided structure; `side` is its laterality, as DICOM's modifier sequence has it.
+    snomed_ct: str | None
     snomed_term: str | None
 
 

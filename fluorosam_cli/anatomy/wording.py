@@ -18,6 +18,7 @@ NOT_PLAIN = re.compile(r"[^a-z0-9.]+|(?<!\d)\.|\.(?!\d)")  # a point counts insi
 GLUED = re.compile(r"(?<=\d)(mm|cm|fr|french|g|gauge|inch|degrees?|hole|x)(?=[\d\s]|$)")  # "12mm", "5x12"
 SIDE_WORDS = re.compile(r"\b(left|right|l|r) (?:hand )?sided?\b")  # "left-sided", "of the left side"
 LEVEL = re.compile(r"\b(c|t|th|d|l|s) ?(\d{1,2})\b")
+SIDED_NUMBER = re.compile(r"(\d+)([lr])")  # "5l" of "rib 5L"
 SAME_WORDS = {
     "french": "fr", "millimetre": "mm", "millimeter": "mm", "gauge": "g", "degrees": "degree",
     "lt": "left", "l": "left", "rt": "right", "r": "right",
@@ -61,7 +62,7 @@ def content_bag(text: str) -> tuple[str, ...]:
         if word in small_words() and not (word == "x" and before in ("rib", "costa", "vertebra")):
             before = word
             continue
-        if (number := re.fullmatch(r"(\d+)([lr])", word)) is not None:  # "rib 5L"
+        if number := SIDED_NUMBER.fullmatch(word):
             words += [number[1], SAME_WORDS[number[2]]]
         elif is_side_letter(word, after):
             words.append(SAME_WORDS[word])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fluoro")
 
 MATCHES = 5  # names listed for a phrase
+MOST_REQUESTS = 50  # around one phrase, far fewer than the grammar has
 NOT_CONFIGURATION = ("resolve", "price", "parallel", "rate", "timeout")  # leave the descriptions as they are
 
 Names = Annotated[
@@ -40,7 +41,7 @@ def describe(
         str | None,
         typer.Option(metavar="PHRASE", help="Only print what a phrase means; - reads one a line from stdin."),
     ] = None,
-    templates: Annotated[int, typer.Option(min=0, max=50, help="Requests made from each train phrase.")] = 2,
+    templates: Annotated[int, typer.Option(min=0, max=MOST_REQUESTS, help="Requests made from each train phrase.")] = 2,
     llm: Annotated[str | None, typer.Option(help="Also ask this model of an OpenAI-compatible server.")] = None,
     base_url: Annotated[str | None, typer.Option(help="The server; OpenAI's own by default.")] = None,
     per_name: Annotated[int, typer.Option(min=1, max=100, help="Phrases asked of the model for each name.")] = 8,

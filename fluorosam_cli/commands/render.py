@@ -185,12 +185,15 @@ def _tooling(per_view: str, folders: list[Path] | None) -> "Tooling":
     if not most:
         return Tooling()
     if folders:
-        from fluorosam_cli.render.physics import density_g_cm3
+        from fluorosam_cli.errors import FluoroError
+        from fluorosam_cli.render.physics import all_materials
         from fluorosam_cli.tools.meshes import load_tools
 
-        found = tuple(tool for folder in folders for tool in load_tools(folder))
-        for material in {material for tool in found for material in tool.materials.values()}:
-            density_g_cm3(material)  # raises for one that is not known, before anything is rendered
+        found = tuple(load_tools(*folders))
+        for tool in found:  # before anything is rendered
+            if tool.material not in all_materials():
+                known = ", ".join(all_materials())
+                raise FluoroError(f"{tool.file}: material {tool.material} is not known", f"known are {known}")
         return Tooling(found, (int(low), most))
     from fluorosam_cli.tools.catalogue import catalogue
 

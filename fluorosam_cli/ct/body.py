@@ -26,7 +26,7 @@ def set_table_aside(ct: Volume, labels: Volume) -> float:
     or holds bone and soft tissue as a limb does, failing these the largest one; in axial slices its holes are filled.
     Labelled voxels are never changed.
     """
-    steps = [max(1, int(COARSE_MM / spacing)) for spacing in ct.spacing_xyz_mm[::-1]]
+    steps = ct.steps_zyx(COARSE_MM)
     body = _body(ct, labels, steps)
     if body is None:
         return 0.0

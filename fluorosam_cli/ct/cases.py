@@ -28,12 +28,12 @@ def write_case(
     ct: Volume,
     labels: Volume,
     segmenter: Segmenter,
-    found: list[CaseStructure] | None = None,
+    found: list[CaseStructure],
     quality: CaseQuality | None = None,
 ) -> Case:
     """Write the folder `out/NAME` whole or not at all, replacing an earlier one; its header is written last.
 
-    `found` are its structures as `describe_structures` has them, if the caller has them already.
+    `found` are its structures as `describe_structures` has them.
     """
     folder = out / scan.name
     growing = out / (TEMPORARY + scan.name)
@@ -50,7 +50,7 @@ def write_case(
             ct_sha256=sha256_of(growing / "ct.nii.gz"),
             labels_sha256=sha256_of(growing / "labels.nii.gz"),
             segmenter=segmenter,
-            structures=describe_structures(labels) if found is None else found,
+            structures=found,
             quality=quality,
         )
         write_json(growing / HEADER, case)

@@ -39,11 +39,22 @@ def stored_planes(slices: list[Slice]) -> Iterator[np.ndarray]:
 
 def pixel_digest(one: Slice) -> bytes:
     """Of the stored values, the same for compressed and plain pixels; of the whole file when these cannot be read."""
+    plane = _plane(one)
+    if plane is None:
+        return one.source.sha256().encode()
+    return hashlib.sha256(plane.astype("<i4").tobytes()).digest()
+
+
+def is_readable(one: Slice) -> bool:
+    return _plane(one) is not None
+
+
+def _plane(one: Slice) -> np.ndarray | None:
     try:
         with silenced():
-            return hashlib.sha256(next(stored_planes([one])).astype("<i4").tobytes()).digest()
+            return next(stored_planes([one]))
     except Exception:  # what is wrong with it is said when the series is read
-        return one.source.sha256().encode()
+        return None
 
 
 def _decode_apart(source: Source, frames: list[int]) -> Iterator[np.ndarray]:

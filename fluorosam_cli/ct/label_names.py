@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,9 +16,6 @@ import numpy as np
 from fluorosam_cli.anatomy.structures import groups, structures
 from fluorosam_cli.ct.volume import label_counts
 from fluorosam_cli.errors import FluoroError
-
-if TYPE_CHECKING:
-    from nibabel.nifti1 import Nifti1Image
 
 LABELS_JSON = "labels.json"
 ALIASES = {  # beginnings of names that MOOSE, Slicer and others spell differently
@@ -148,21 +144,25 @@ def structure_name(word: str) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def table_in_header(image: "Nifti1Image") -> IdNames | None:
-    """The label table that TotalSegmentator, like Connectome Workbench, keeps in a header extension, or None."""
-    for extension in image.header.extensions:  # pyright: ignore[reportAttributeAccessIssue]
-        content = extension.get_content()
-        data = content if isinstance(content, bytes) else str(content).encode()
-        if b"<LabelTable" not in data:
-            continue
-        try:
-            root = ElementTree.fromstring(data.rstrip(b"\0 \r\n\t"))
-            return {int(label.attrib["Key"]): (label.text or "").strip() for label in root.iter("Label")}
-        except (ElementTree.ParseError, KeyError, ValueError) as error:
-            name = image.get_filename()
-            raise FluoroError(
-                f"{name}: the label table in its header is damaged ({error})", "write it again"
-            ) from error
+def table_in_header(path: Path) -> IdNames | None:
+    """The label table that TotalSegmentator, like Connectome Workbench, keeps in a NIfTI header extension, or None."""
+    import nibabel
+    from nibabel import imageglobals
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    imageglobals.logger.disabled = True  # what it would print about a header, it also raises or mends
+    try:
+        extensions = nibabel.load(path).header.extensions  # pyright: ignore[reportAttributeAccessIssue]
+        for extension in extensions:
+            content = extension.get_content()
+            data = content if isinstance(content, bytes) else str(content).encode()
+            if b"<LabelTable" in data:
+                root = ElementTree.fromstring(data.rstrip(b"\0 \r\n\t"))
+                return {int(label.attrib["Key"]): (label.text or "").strip() for label in root.iter("Label")}
+    except (ImageFileError, HeaderDataError, ElementTree.ParseError, KeyError, ValueError) as error:
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FluoroError(f"{path}: the label table in its header is damaged ({detail})", "write it again") from error
     return None
 
 

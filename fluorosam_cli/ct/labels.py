@@ -4,6 +4,7 @@ Read are: volumes with many labels (one or, as MOOSE writes them, several per sc
 structure, as TotalSegmentator writes, an nnU-Net data set, and DICOM segmentation objects.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -22,10 +23,10 @@ from fluorosam_cli.ct.label_names import (
     table_in_header,
     to_our_ids,
 )
-from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_layout, stored_planes
+from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_layout, stem_of, stored_planes
 from fluorosam_cli.ct.scans import Scan
 from fluorosam_cli.ct.sources import Source, digest_of
-from fluorosam_cli.ct.volume import NIFTI_SUFFIXES, Volume, corner_distance_mm, open_nifti, standardise
+from fluorosam_cli.ct.volume import NIFTI_SUFFIXES, Volume, corner_distance_mm, standardise
 from fluorosam_cli.errors import FluoroError
 
 MASKS_FOLDER = "segmentations"  # inside a case folder of the TotalSegmentator data set, and of MOOSE
@@ -96,14 +97,6 @@ def read_labels(source: LabelSource, ct: Volume, labels_map: LabelsMap | None = 
     return Volume(labels, ct.world_from_voxel), list(dict.fromkeys(notes))
 
 
-def stem_of(path: Path) -> str:
-    """The file's name without its suffix (`.nii.gz`, `.seg.nrrd`, ...)."""
-    for suffix in VOLUME_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)].removesuffix(".seg")
-    return path.stem
-
-
 # --- finding ----------------------------------------------------------------------------------------------------------
 
 
@@ -117,19 +110,17 @@ def _candidates(path: Path, case: str, scanned: set[Path], single: bool) -> Iter
     if single:
         volumes += [(path, stem) for stem in LABEL_STEMS]
     for place, stem in volumes:
-        for file in _volumes_in(place, scanned):
-            if stem_of(file) == stem:
-                yield LabelSource((file,), "label volume")
+        for file in _volumes_in(place, scanned, re.escape(stem)):
+            yield LabelSource((file,), "label volume")
     for place in (folder / MASKS_FOLDER, folder, *((path / MASKS_FOLDER, path) if single else ())):
         files = _volumes_in(place, scanned)
-        if any(label_id_of(stem_of(file)) for file in files):
+        if any(label_id_of(_stem(file.name)) for file in files):
             yield LabelSource(tuple(files), "structure masks")
-        models = [file for file in files if "_segmentation_" in stem_of(file)]
+        models = [file for file in files if "_segmentation_" in _stem(file.name)]
         if models:
             yield LabelSource(tuple(models), "label volume")
     for place in (path, path / MASKS_FOLDER):
-        pattern = re.compile(r".+_segmentation_(.*_)?" + re.escape(case))
-        models = [file for file in _volumes_in(place, scanned) if pattern.fullmatch(stem_of(file))]
+        models = _volumes_in(place, scanned, ".+_segmentation_(.*_)?" + re.escape(case))
         if models:
             yield LabelSource(tuple(models), "label volume")
     for file in (path / f"{case}.dcm", path / f"{case}.seg.dcm"):
@@ -152,11 +143,18 @@ def _segs_by_series(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _volumes_in(folder: Path, scanned: set[Path]) -> list[Path]:
+def _volumes_in(folder: Path, scanned: set[Path], stem: str = ".+") -> list[Path]:
+    """The volume files whose stem matches, but for scans. Names are compared first: the folder may hold thousands."""
     if not folder.is_dir():
         return []
-    files = (file for file in sorted(folder.iterdir()) if file.name.lower().endswith(VOLUME_SUFFIXES))
+    matches = re.compile(stem).fullmatch
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(VOLUME_SUFFIXES))
+    files = [folder / name for name in names if matches(_stem(name))]
     return [file for file in files if file.is_file() and file.resolve() not in scanned]
+
+
+def _stem(name: str) -> str:
+    return stem_of(name).removesuffix(".seg")  # as Slicer writes it
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -168,13 +166,13 @@ def _parts(
     """(our label id, mask on the scan's grid) of every structure."""
     if source.form == "structure masks":
         folder = str(source.files[0].parent)
-        ours = ids_of([stem_of(file) for file in source.files], folder, labels_map)
+        ours = ids_of([_stem(file.name) for file in source.files], folder, labels_map)
     for file in source.files:
         if source.form == "DICOM SEG":
             for segment in read_dicom_seg(file, labels_map):
                 yield segment.label_id, _on_grid(segment.mask, ct, str(file), notes).array > 0
         elif source.form == "structure masks":
-            if label_id := ours[stem_of(file)]:  # pyright: ignore[reportPossiblyUnboundVariable]
+            if label_id := ours[_stem(file.name)]:  # pyright: ignore[reportPossiblyUnboundVariable]
                 yield label_id, _on_grid(_read_mask(file), ct, str(file), notes).array > 0
         else:
             array = _on_grid(_read_volume(file, labels_map), ct, str(file), notes).array
@@ -185,9 +183,9 @@ def _parts(
 
 def _read_volume(path: Path, labels_map: LabelsMap) -> Volume:
     """A label volume in our ids, on its own grid."""
-    names = table_in_header(open_nifti(path)) if path.name.endswith(NIFTI_SUFFIXES) else None
-    names = names or table_beside(path, stem_of(path)) or our_table()
     volume = _read_whole_numbers(path)
+    names = table_in_header(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else None
+    names = names or table_beside(path, _stem(path.name)) or our_table()
     return Volume(to_our_ids(volume.array, names, str(path), labels_map), volume.world_from_voxel)
 
 

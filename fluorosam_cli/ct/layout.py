@@ -19,10 +19,8 @@ from fluorosam_cli.ct.volume import (
     LPS_FROM_RAS,
     NIFTI_SUFFIXES,
     Volume,
-    check_bytes,
     check_grid,
     check_hu,
-    check_numbers,
     plane_to_hu,
 )
 from fluorosam_cli.errors import FluoroError
@@ -32,6 +30,7 @@ METAIMAGE_SUFFIXES = (".mha", ".mhd")
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *NRRD_SUFFIXES, *METAIMAGE_SUFFIXES)
 MAX_TEXT_BYTES = 2**20  # of a text header
 CHUNK_BYTES = 2**20
+INFLATE_MAX = 1032  # the most bytes that deflate can make of one
 
 NRRD_TYPES = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
@@ -85,6 +84,14 @@ class Layout:
         return self.dtype.kind == "u" and self.slope > 0 and self.intercept >= 0
 
 
+def stem_of(name: str) -> str:
+    """A volume file's name without its suffix (`.nii.gz`, ...)."""
+    for suffix in VOLUME_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
 def read_layout(source: Source, subject: str) -> Layout:
     """Read and check a header. Raises FluoroError for what is damaged, implausible or not a 3D volume."""
     name = source.name.lower()
@@ -103,10 +110,17 @@ def read_layout(source: Source, subject: str) -> Layout:
     ) as error:
         detail = str(getattr(error, "strerror", None) or "").lower() or type(error).__name__
         raise _unreadable(subject, detail) from error
-    check_numbers(layout.dtype, subject)
+    if layout.dtype.kind not in "iuf":
+        kind = "colour" if layout.dtype.kind == "V" else layout.dtype.name
+        raise FluoroError(f"{subject}: voxel type is {kind}, numbers are needed", "give a CT in HU")
     check_grid(subject, layout.shape_xyz, layout.world_from_voxel)
     needed = math.prod(layout.shape_xyz) * layout.dtype.itemsize + layout.skip
-    check_bytes(subject, needed, layout.source.size - layout.offset, layout.packed)
+    there = max(0, layout.source.size - layout.offset)
+    if needed > there * (INFLATE_MAX if layout.packed else 1):
+        raise FluoroError(
+            f"{subject}: its header promises {needed} bytes of voxels, the file has {there}",
+            "the file is cut short or its header wrong: fetch it again",
+        )
     return layout
 
 
@@ -201,7 +215,7 @@ def _nifti(source: Source, subject: str) -> Layout:
             raise HeaderDataError("infinite slope")
     except HeaderDataError as error:
         raise _unreadable(subject, str(error).splitlines()[0]) from error
-    if bytes(header["magic"].item()).rstrip(b"\0") not in (b"n+1", b"n+2", b"n+2\0\r\n\x1a\n", b"n+2\0\r\n\032\n"):
+    if bytes(header["magic"].item()).rstrip(b"\0") not in (b"n+1", b"n+2", b"n+2\0\r\n\x1a\n"):
         raise _unreadable(subject, "wrong magic")
     if not header["sform_code"] and not header["qform_code"]:
         raise FluoroError(f"{subject}: its header does not say how the patient lies", "set the sform or the qform")

@@ -14,12 +14,12 @@ import numpy as np
 
 from fluorosam_cli.anatomy.structures import label_ids, mirrored, structure, structures
 from fluorosam_cli.contracts import Case, CaseQuality, CaseStructure, Finding
+from fluorosam_cli.ct.body import TISSUE_HU
 from fluorosam_cli.ct.volume import Direction, Volume
 
 METAL_HU = 3000  # above cortical bone and enamel; 12-bit scans end at 3071. Undiluted contrast medium gets there too
 METAL_ML = 0.1  # less is noise and a tooth's filling
 SAMPLE_MM = 2.0
-BODY_HU = -400
 SIDE_MM = 5.0  # centres nearer to each other than this do not tell a side
 MEAN_HU: dict[str, tuple[float, float]] = {"bone": (80, 2500), "lung": (-980, -300), "air": (-1000, -200)}
 CARTILAGE = {"costal_cartilages", "intervertebral_discs", "thyroid_cartilage"}  # with the bones by their material
@@ -71,7 +71,7 @@ def assess(ct: Volume, labels: Volume, found: Iterable[CaseStructure], table_ml:
     """Every gate over one case; `found` are its structures, `table_ml` what was set aside around the body."""
     found = list(found)
     measured = measure(ct, labels)
-    steps = _steps(ct)
+    steps = ct.steps_zyx(SAMPLE_MM)
     coarse = ct.array[tuple(slice(None, None, step) for step in steps)]
     metal_ml = sum(int(np.count_nonzero(plane >= METAL_HU)) for plane in ct.array) * ct.voxel_volume_ml
     findings = [*_size_findings(found), *_place_findings(measured), *_fit_findings(found, measured)]
@@ -80,7 +80,7 @@ def assess(ct: Volume, labels: Volume, found: Iterable[CaseStructure], table_ml:
     return CaseQuality(
         suspicious=bool(findings),
         findings=findings,
-        body_ml=round(float(np.count_nonzero(coarse > BODY_HU)) * ct.voxel_volume_ml * float(np.prod(steps)), 1),
+        body_ml=round(float(np.count_nonzero(coarse > TISSUE_HU)) * ct.voxel_volume_ml * float(np.prod(steps)), 1),
         table_ml=round(table_ml, 1),
         metal_ml=round(metal_ml, 2) if metal_ml >= METAL_ML else 0.0,
     )
@@ -88,7 +88,7 @@ def assess(ct: Volume, labels: Volume, found: Iterable[CaseStructure], table_ml:
 
 def measure(ct: Volume, labels: Volume) -> Measured:
     """Voxels, centres and mean HU of every label, on a grid of about SAMPLE_MM."""
-    steps = _steps(ct)
+    steps = ct.steps_zyx(SAMPLE_MM)
     coarse = tuple(slice(None, None, step) for step in steps)
     ids, hu = labels.array[coarse], ct.array[coarse]
     size = max(256, int(ids.max(initial=0)) + 1)
@@ -195,10 +195,6 @@ def _fit_findings(found: list[CaseStructure], measured: Measured) -> list[Findin
             text = f"{entry.name} has {mean:.0f} HU on average, {low:g} to {high:g} is plausible"
             findings.append(Finding(gate="fit", structure=entry.name, text=text))
     return findings
-
-
-def _steps(ct: Volume) -> list[int]:
-    return [max(1, int(SAMPLE_MM / spacing)) for spacing in ct.spacing_xyz_mm[::-1]]
 
 
 # --- the summary of a batch -------------------------------------------------------------------------------------------

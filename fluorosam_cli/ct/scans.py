@@ -13,14 +13,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.ct.dicom import NO_SERIES, NoCT, SeriesId, Slice, read_slices
-from fluorosam_cli.ct.layout import METAIMAGE_SUFFIXES, NRRD_SUFFIXES, VOLUME_SUFFIXES, read_hu, read_layout
-from fluorosam_cli.ct.series import Series, assemble, grid_of, is_axial, name_of, read_series
+from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_hu, read_layout, stem_of
+from fluorosam_cli.ct.series import Series, assemble, grid_of, is_axial, name_of, read_series, without_damaged_copies
 from fluorosam_cli.ct.sources import Source, digest_of, members
 from fluorosam_cli.ct.volume import HU_MIN, Volume, standard_grid, standardise
 from fluorosam_cli.errors import FluoroError, UsageError
@@ -31,13 +30,10 @@ SCAN_STEMS = ("ct", "image", "imaging", "img", "scan", "volume")  # a scan so ca
 MIN_SLICES = 10  # fewer are a localiser, a bolus-tracking position or a sample
 WANTED = "DICOM, NIfTI (.nii, .nii.gz), NRRD, MHA/MHD or zip"
 
-Kind = Literal["dicom", "nifti", "nrrd", "metaimage"]
-
 
 @dataclass(frozen=True)
 class Scan:
     name: str  # of the case it becomes: safe in a path, and nobody's unless the user named the file so
-    kind: Kind
     subject: str  # what messages call it
     sources: tuple[Source, ...]
     series: Series | None = field(default=None, repr=False)
@@ -76,7 +72,7 @@ def find_scans(
     A path is a file, a folder or a glob. By default every axial CT series of at least `MIN_SLICES` slices is
     taken; `series` takes those of that number, case name, ending of the UID or part of the description. In a folder
     with a file called `ct` or the like, that is the scan and nothing else in or below it. What lies at `exclude`
-    is no scan, unless `paths` lie there too.
+    is no scan, unless `paths` lie there too. Of a damaged and a whole copy of a slice the whole one is taken.
     Raises FluoroError when there is no scan, UsageError when two would get one name.
     """
     given = {Source(path) for path in paths}
@@ -98,6 +94,9 @@ def find_scans(
             others[(subject, found.reason, found.damaged)].append(source)
         else:
             slices += found or []
+    slices, copies = without_damaged_copies(slices)
+    for source, one in {one.source: one for one in copies}.items():
+        others[(one.series.subject, "damaged copy of what is there whole", True)].append(source)
     for (subject, reason, damaged), files in others.items():
         skipped.append(Skipped(subject, f"{reason} ({_count(files, 'file')})", _paths(files), damaged))
     _add_series(assemble(slices), series, scans, skipped)
@@ -134,7 +133,7 @@ def read_scan(scan: Scan) -> Volume:
 
 def case_name(source: Source) -> str:
     """The file's name, or its folder's when it is just called `ct` or the like, in letters, digits, `.`, `_`, `-`."""
-    stem = _stem(source.name)
+    stem = stem_of(source.name)
     if stem.lower() in SCAN_STEMS:
         parent = Path(source.member).parent.name
         stem = parent or (source.path.stem if source.member else source.path.resolve().parent.name)
@@ -173,7 +172,7 @@ def _walk(folder: Path, visited: set[Path], skipped: list[Skipped]) -> Iterator[
             skipped.append(Skipped(str(entry), "is a link to nothing", (entry,), damaged=True))
     files = [entry for entry in entries if entry.is_file()]
     for file in files:
-        if file.name.lower().endswith(VOLUME_SUFFIXES) and _stem(file.name).lower() in SCAN_STEMS:
+        if file.name.lower().endswith(VOLUME_SUFFIXES) and stem_of(file.name).lower() in SCAN_STEMS:
             yield file
             return
     yield from files
@@ -217,13 +216,6 @@ def _is_excluded(file: Path, exclude: Path, paths: Sequence[Path]) -> bool:
     return file == exclude or (exclude in file.parents and not holds_scans)
 
 
-def _stem(name: str) -> str:
-    for suffix in VOLUME_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
 # --- scans ------------------------------------------------------------------------------------------------------------
 
 
@@ -232,11 +224,7 @@ def _add_volume(source: Source, scans: dict[str, Scan], skipped: list[Skipped]) 
     if reason := _no_ct(source, subject):
         skipped.append(Skipped(subject, reason, (source.path,)))
         return
-    suffix = source.name.lower()
-    kind: Kind = (
-        "nrrd" if suffix.endswith(NRRD_SUFFIXES) else "metaimage" if suffix.endswith(METAIMAGE_SUFFIXES) else "nifti"
-    )
-    scan = Scan(case_name(source), kind, subject, (source,))
+    scan = Scan(case_name(source), subject, (source,))
     if scan.name in scans:
         raise UsageError(
             f"{scans[scan.name].subject} and {subject} would both be called {scan.name}",
@@ -272,7 +260,7 @@ def _add_series(found: Iterable[Series], wanted: str | None, scans: dict[str, Sc
             elif name in scans:
                 reason = f"{count}, the same as {name}"
             else:
-                scans[name] = Scan(name, "dicom", f"{name} ({series.id.subject})", sources, series)
+                scans[name] = Scan(name, f"{name} ({series.id.subject})", sources, series)
                 continue
         skipped.append(Skipped(series.id.subject, reason, _paths(sources)))
 

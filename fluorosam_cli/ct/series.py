@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluorosam_cli.ct.decoder import pixel_digest, stored_planes
+from fluorosam_cli.ct.decoder import is_readable, pixel_digest, stored_planes
 from fluorosam_cli.ct.dicom import Refused, SeriesId, Slice, silenced
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.ct.volume import HU_MIN, Volume, check_grid, check_hu, plane_to_hu
@@ -27,6 +27,26 @@ class Series:
 
     id: SeriesId
     slices: tuple[Slice, ...]
+
+
+def without_damaged_copies(slices: Iterable[Slice]) -> tuple[list[Slice], list[Slice]]:
+    """The slices but for those that cannot be read while a copy of them can, and these.
+
+    Only files that differ in length from a copy are decoded to find out, and of these one frame, the last.
+    """
+    copies: dict[tuple[str, str], list[Slice]] = defaultdict(list)
+    for one in slices:
+        copies[(one.series.uid, one.uid)].append(one)
+    unequal = [one for same in copies.values() if len({one.source.size for one in same}) > 1 for one in same]
+    last_of = {one.source: one for one in sorted(unequal, key=lambda one: one.frame)}
+    damaged = {source for source, one in last_of.items() if not is_readable(one)}
+    kept: list[Slice] = []
+    dropped: list[Slice] = []
+    for same in copies.values():
+        whole = [one for one in same if one.source not in damaged]
+        kept += whole or same
+        dropped += [one for one in same if whole and one.source in damaged]
+    return kept, dropped
 
 
 def assemble(slices: Iterable[Slice]) -> list[Series]:

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fluorosam_cli.anatomy.structures import label_ids, structure
+from fluorosam_cli.ct.body import TISSUE_HU
 from fluorosam_cli.ct.label_names import PAIRED
 from fluorosam_cli.ct.volume import Volume, label_counts
 
 COARSE_MM = 3.0
 SIDED_SHARE = 0.8  # of the sided bones' voxels that a limb touches
 MIDLINE = ("spine", "sacrum", "skull", "sternum", "hips")
-TISSUE_HU = -400
 
 
 class Unsided(NamedTuple):
@@ -37,7 +37,7 @@ LUNGS, KIDNEYS = Unsided(("lung",), -5.0), Unsided(("kidney",), 0.0)
 def tell_sides(labels: Volume, ct: Volume) -> Volume:
     """The labels with `tibia` turned into `tibia_left` or `tibia_right`, and so on; `ct` is on the same grid."""
     present = set(np.flatnonzero(label_counts(labels.array)).tolist())
-    steps = [max(1, int(COARSE_MM / spacing)) for spacing in labels.spacing_xyz_mm[::-1]]
+    steps = labels.steps_zyx(COARSE_MM)
     every = tuple(slice(None, None, step) for step in steps)
     coarse = Volume(labels.array[every], labels.world_from_voxel @ np.diag([*steps[::-1], 1.0]))
     array = labels.array

@@ -1,30 +1,25 @@
-"""CT and label volumes: NIfTI in and out, HU as int16, geometry in LPS millimetres, the standard grid.
+"""CT and label volumes: HU as int16, geometry in LPS millimetres, the standard grid, and writing as NIfTI.
 
 NIfTI stores RAS; `LPS_FROM_RAS` is the one place that says so. Arrays are `(z, y, x)`; `world_from_voxel` maps
 homogeneous voxel indices `(x, y, z, 1)` to LPS mm, voxel centres at integers.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal
 
 import numpy as np
 
 from fluorosam_cli.artefacts import atomic_path
 from fluorosam_cli.errors import FluoroError
 
-if TYPE_CHECKING:
-    from nibabel.nifti1 import Nifti1Image
-
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 HU_MIN, HU_MAX = -1024, 3071  # 12-bit CT
 SPACING_MIN_MM, SPACING_MAX_MM = 0.01, 100.0  # outside: a header in metres or micrometres, or a broken one
 EXTENT_MAX_MM = 5000.0  # no table moves further
 MAX_VOXELS = 2**31  # 1024 x 1024 x 2048, 4 GB as int16: what one scan may ask for
-INFLATE_MAX = 1032  # the most bytes that deflate can make of one
 SHEAR_TOLERANCE = 1e-3  # cosine between axes; less moves the last of 500 slices by half a slice
 TILT_MAX_DEG = 45.0  # gantries tilt up to 30 degrees
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -52,51 +47,9 @@ class Volume:
     def voxel_volume_ml(self) -> float:
         return float(abs(np.linalg.det(self.world_from_voxel[:3, :3]))) / 1000
 
-
-def open_nifti(path: Path) -> "Nifti1Image":
-    """Open a 3D NIfTI file and check its header; the voxels are read only when asked for.
-
-    Raises FluoroError for anything that is not a readable 3D NIfTI with a usable affine.
-    """
-    import nibabel
-    from nibabel import imageglobals
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError, HeaderTypeError
-
-    if not path.is_file():
-        raise FluoroError(f"{path}: no such file", "check the path")
-    if not path.name.endswith(NIFTI_SUFFIXES):
-        raise FluoroError(f"{path}: not a NIfTI file by its name, .nii or .nii.gz is needed", _how_to_convert(path))
-    imageglobals.logger.disabled = True  # what it would print about a header, it also raises or mends
-    try:
-        image = cast("Nifti1Image", nibabel.load(path))
-        affine = np.asarray(image.affine, dtype=np.float64)
-    except (ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise _unreadable(path, error) from error
-    shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
-    check_grid(str(path), shape, affine)
-    check_bytes(
-        str(path),
-        int(np.prod(shape, dtype=object)) * np.dtype(image.get_data_dtype()).itemsize,
-        path.stat().st_size,
-        packed=path.name.endswith(".gz"),
-    )
-    return image
-
-
-def read_nifti(path: Path) -> Volume:
-    """Read a 3D NIfTI file as stored, without resampling or reorienting; values keep their type.
-
-    Raises FluoroError for anything that is not a readable 3D NIfTI with a usable affine.
-    """
-    image = open_nifti(path)
-    try:
-        array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, zlib.error) as error:
-        raise _unreadable(path, error) from error
-    if array.ndim == 4:
-        array = array[..., 0]
-    return Volume(np.ascontiguousarray(array.T), world_from_voxel_of(image))
+    def steps_zyx(self, coarse_mm: float) -> list[int]:
+        """Every how many voxels are at most `coarse_mm` apart, and at least 1."""
+        return [max(1, int(coarse_mm / spacing)) for spacing in self.spacing_xyz_mm[::-1]]
 
 
 def check_grid(subject: str, shape: Sequence[int], affine: np.ndarray) -> None:
@@ -120,20 +73,6 @@ def check_grid(subject: str, shape: Sequence[int], affine: np.ndarray) -> None:
         )
 
 
-def check_bytes(subject: str, needed: int, available: int, packed: bool) -> None:
-    """Raise FluoroError when a header promises more bytes than a file of `available` bytes can hold."""
-    if needed > available * (INFLATE_MAX if packed else 1):
-        raise FluoroError(
-            f"{subject}: its header promises {needed} bytes of voxels, the file has {available}",
-            "the file is cut short or its header wrong: fetch it again",
-        )
-
-
-def world_from_voxel_of(image: "Nifti1Image") -> np.ndarray:
-    """The image's affine in LPS, (4, 4) float64."""
-    return LPS_FROM_RAS @ np.asarray(image.affine, dtype=np.float64)
-
-
 def write_nifti(path: Path, volume: Volume) -> None:
     """Write a volume as NIfTI (`.nii.gz`), whole or not at all; equal volumes give equal bytes."""
     import gzip
@@ -150,26 +89,10 @@ def write_nifti(path: Path, volume: Volume) -> None:
         packed.write(image.to_bytes())
 
 
-def to_hu(volume: Volume, subject: str) -> Volume:
-    """The volume as int16 HU clipped to 12-bit CT range. Raises FluoroError when the values cannot be HU."""
-    hu = np.empty(volume.array.shape, dtype=np.int16)
-    check_numbers(volume.array.dtype, subject)
-    for out, plane in zip(hu, volume.array, strict=True):
-        out[:] = plane_to_hu(plane)
-    check_hu(hu, subject)
-    return Volume(hu, volume.world_from_voxel)
-
-
-def check_numbers(dtype: np.dtype, subject: str) -> None:
-    """Raise FluoroError for colour, complex and other voxels that are no single real number."""
-    if dtype.kind not in "iuf":
-        kind = "colour" if dtype.kind == "V" else dtype.name
-        raise FluoroError(f"{subject}: voxel type is {kind}, numbers are needed", "give a CT in HU")
-
-
 def plane_to_hu(stored: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> np.ndarray:
     """Stored values of one plane -> int16 HU, rounded and clipped to 12-bit CT range; NaN counts as air."""
-    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and slope == 1 and intercept == int(intercept):
+    small = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2 and slope == 1 and abs(intercept) < 2**30
+    if small and intercept == int(intercept):
         return np.clip(stored.astype(np.int32) + int(intercept), HU_MIN, HU_MAX).astype(np.int16)
     with np.errstate(invalid="ignore", over="ignore"):
         values = np.rint(stored.astype(np.float64) * slope + intercept)
@@ -321,12 +244,3 @@ def border_directions(world_from_voxel: np.ndarray) -> dict[tuple[int, int], Dir
         borders[(2 - voxel_axis, 0)] = first
         borders[(2 - voxel_axis, -1)] = last
     return borders
-
-
-def _unreadable(path: Path, error: BaseException) -> FluoroError:
-    detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return FluoroError(f"{path}: not a readable NIfTI file ({detail})", "check the file, or fetch it again")
-
-
-def _how_to_convert(path: Path) -> str:
-    return f"convert it, for DICOM for example with: dcm2niix -z y {path.parent}"

@@ -76,25 +76,23 @@ class Camera:
 
 def read_poses(path: Path) -> tuple[Camera, ...]:
     """The cameras of a poses file, in its order. Raises FluoroError that names the pose and what is wrong with it."""
-    example = f'{{"format": "{Poses.model_fields["format"].default}", "poses": [...]}}'
+    expected = Poses.model_fields["format"].default
+    example = f'{{"format": "{expected}", "poses": [...]}}'
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise FluoroError(f"{path}: {error.strerror or error}", "give a JSON file with --poses") from error
     except ValueError as error:
         raise FluoroError(f"{path}: not valid JSON ({error})", f"it has to look like {example}") from error
-    expected = Poses.model_fields["format"].default
     if not isinstance(data, dict) or data.get("format") != expected:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise FluoroError(f"{path}: format is {found!r}, expected {expected!r}", f"it has to look like {example}")
     try:
-        poses = Poses.model_validate_json(json.dumps(data)).poses
-    except (ValidationError, ValueError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        raise FluoroError(
-            f"{path}: {_where(first['loc'], data)}: {first['msg']}",
-            "intrinsic, camera_from_world, width and height are needed, as in a line of views.jsonl",
-        ) from error
+        poses = Poses.model_validate_json(json.dumps(data)).poses  # UTF-8 now, whatever the file was
+    except ValidationError as error:
+        first = error.errors()[0]
+        hint = "intrinsic, camera_from_world, width and height are needed, as in a line of views.jsonl"
+        raise FluoroError(f"{path}: {_where(first['loc'], data)}: {first['msg']}", hint) from error
     return tuple(_camera(pose, f"{path}: pose {number} ({pose.name})") for number, pose in enumerate(poses, 1))
 
 

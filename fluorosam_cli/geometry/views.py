@@ -134,8 +134,8 @@ def view_rows() -> list[tuple[str, str, str, str, str]]:
         )
         for view in standard_views()
     ]
-    low, high = RANDOM_FIELD_MM
-    return [*rows, (RANDOM, "any structure", "any", f"950-1300 mm, field {low:g}-{high:g} mm", "")]
+    (near, far), (low, high) = RANDOM_SOURCE_TO_DETECTOR_MM, RANDOM_FIELD_MM
+    return [*rows, (RANDOM, "any structure", "any", f"{near:g}-{far:g} mm, field {low:g}-{high:g} mm", "")]
 
 
 def check_names(names: Sequence[str]) -> None:

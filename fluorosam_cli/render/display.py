@@ -6,7 +6,7 @@ radiograph. `clahe` is contrast-limited adaptive histogram equalisation (Zuiderv
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,9 +18,9 @@ Polarity = Literal["bone_bright", "bone_dark"]
 DIRECT = 0.75  # above this fraction of the open beam there is no patient in front of the pixel
 DARKEST = 1e-5  # of the open beam; below, nothing arrives
 WINDOW_PERCENT = (0.5, 99.5)  # of the patient's pixels: what is called darkest and brightest
-STYLES: tuple[Style, ...] = ("plain", "vendor", "clahe")
-STYLE_SHARES = (0.15, 0.7, 0.15)
-MASKED_SHARE = 0.9  # of workstations that black out what the collimator covers
+STYLES: tuple[Style, ...] = get_args(Style)
+STYLE_SHARES = (0.15, 0.7, 0.15)  # these two are our choice
+MASKED_SHARE = 0.9  # of pictures in which what the collimator covers is black
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, style: Style | None = None) -> Look:
-    """A vendor's taste; with `style` given, the rest is drawn the same."""
+    """A vendor's taste, in ranges chosen by eye; with `style` given, the rest is drawn the same."""
     drawn = STYLES[int(rng.choice(len(STYLES), p=STYLE_SHARES))]
     detail, evening, grey, curve, low, high, mask = rng.random(7).tolist()
     return Look(

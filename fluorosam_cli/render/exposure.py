@@ -1,9 +1,9 @@
 """How a radiograph is taken: tube, filter, grid, focal spot and collimation, drawn for the body part of a view.
 
-`techniques.csv` holds the ranges. Tube voltages are those of the European Guidelines on Quality Criteria for Diagnostic
-Radiographic Images (EUR 16260, 1996) and, for the limbs, of usual technique charts; mAs bring 1-10 microgray behind a
-body of usual size to the detector. Grids as there: thick parts with one, limbs and most bedside chests without.
-`round_share` of the views show the circle of an image intensifier.
+`techniques.csv` holds the ranges, which are our choice: tube voltages about as in the European Guidelines on Quality
+Criteria for Diagnostic Radiographic Images (EUR 16260, 1996), lower for the limbs; mAs that bring 1-10 microgray behind
+a body of usual size to the detector; thick parts with a grid, limbs and most bedside chests without. `round_share` of
+the views show the circle of an image intensifier. The shares below are our choice too.
 """
 
 import csv
@@ -12,20 +12,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Literal, cast
+from typing import Literal, get_args
 
 import numpy as np
 
 from fluorosam_cli.errors import UsageError
 
 TERMS = ("scatter", "grid", "falloff", "heel", "collimation", "blur", "noise")
-ANODE_SIDES = ("left", "right", "top", "bottom")
 SHADED_SHARE = 0.2  # of exposures not divided by a flat field of the same orientation: bedside panels, turned tubes
 COLLIMATED_SHARE = 0.6  # of exposures with an edge of the field inside the image
 EDGE_SHARE = 0.5  # of its sides
 DEEPEST_EDGE = 0.1  # of the image's side
 
 AnodeSide = Literal["left", "right", "top", "bottom"]
+ANODE_SIDES: tuple[AnodeSide, ...] = get_args(AnodeSide)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def draw_exposure(rng: np.random.Generator, view_name: str, width_px: int, heigh
         filtration_mm_cu=copper,
         grid_ratio=grid,
         focal_spot_mm=technique.focal_spot_mm,
-        anode_side=cast(AnodeSide, side),
+        anode_side=side,
         flat_fielded=flat_fielded,
         collimation=collimation,
     )

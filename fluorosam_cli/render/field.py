@@ -7,8 +7,8 @@ import numpy as np
 from fluorosam_cli.render import physics
 from fluorosam_cli.render.exposure import Collimation, Exposure
 
-COLLIMATOR_MM = 250.0  # from the focus to the leaves that shape the field
-LEAF_TRANSMISSION = 1e-3
+COLLIMATOR_MM = 250.0  # from the focus to the leaves that shape the field; our choice
+LEAF_TRANSMISSION = 1e-3  # our choice: dark, yet not nothing
 
 
 @dataclass(frozen=True)

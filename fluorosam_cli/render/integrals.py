@@ -27,7 +27,6 @@ from fluorosam_cli.errors import FluoroError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-SIZE_PX = 224  # the small networks train at 192 to 256
 PATH_STEP_MM = 0.5  # finer than a voxel; without the rounding the paths would take half as much room again
 LEVEL = 1  # zlib: higher ones take two to three times as long for a twentieth less
 LARGEST = float(np.finfo(np.float16).max)

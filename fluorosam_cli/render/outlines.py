@@ -30,9 +30,8 @@ DOME = {"right": ("liver",), "left": ("stomach", "spleen")}  # of these at least
 BENEATH_BOTH = (*BENEATH["right"], *BENEATH["left"][:-1], "diaphragm")  # its label does not tell its halves apart
 
 LUNGS = ("lung_left", "lung_right")
-DRAWN_FROM = frozenset(
-    (*LUNGS, "heart", "great_vessels", "pulmonary_vessels", *BENEATH_BOTH)
-)  # all else is not looked at
+# All else is not looked at.
+DRAWN_FROM = frozenset((*LUNGS, "heart", "great_vessels", "pulmonary_vessels", *BENEATH_BOTH))
 
 LUNG_MM, HEART_MM = 3.0, 4.0  # thinnest that an outline follows
 ORGAN_MM = 5.0  # of an organ under the diaphragm, from which its edge shows
@@ -272,9 +271,8 @@ def _rounded(mask: np.ndarray, view: _View) -> np.ndarray:
     core = np.asarray(distance_transform_edt(coarse)) > radius
     if not core.any():
         return mask
-    kept = (
-        np.asarray(distance_transform_edt(~core)) <= radius + 1
-    )  # one sample more: the mask itself has the finer edge
+    # One sample more: the mask itself has the finer edge.
+    kept = np.asarray(distance_transform_edt(~core)) <= radius + 1
     return mask & _spread(kept[1:-1, 1:-1], step, mask.shape)
 
 

@@ -9,7 +9,6 @@ Med Biol 55:6695, 2010). The kernels are those of slabs of water, by Monte Carlo
 import csv
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +65,8 @@ class _Kernels:
 
 @cache
 def _kernels() -> _Kernels:
-    text = (files("fluorosam_cli.render") / TABLE.name).read_text(encoding="utf-8")
-    rows = np.array([[float(value) for value in row] for row in list(csv.reader(text.splitlines()))[1:]])
+    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    rows = np.array([[float(value) for value in row] for row in list(csv.reader(lines))[1:]])
     kvp, water, gap = (np.unique(rows[:, column]) for column in range(3))
     values = rows[:, 3:].reshape(len(kvp), len(water), len(gap), -1)
     nothing = np.zeros_like(values[:, :1])  # behind no water there is no scatter

@@ -27,7 +27,7 @@ from fluorosam_cli.tools.placement import PlacedTool
 THIN_PX = 3.0  # parts thinner than this on the image get 2x2 rays a pixel,
 HAIR_PX = 1.0  # and thinner than this 4x4
 CLOSEST_MM = 1.0  # to the source's plane that a tool may come
-MAX_TOOLS = 32
+MAX_TOOLS = 10  # of six parts each, as the leads with a case have: a pixel's crossings tell 64 parts apart
 _CHUNK = 8192  # triangles or crossings that one CPU thread takes at a time, at least
 
 

@@ -31,7 +31,8 @@ def objection(name: str, text: str) -> str | None:
     other = resolve(text)
     if other is not None:
         return None if other == name else f"names {other}"
-    if other := _of_same_words().get(content_bag(text), name) != name and _of_same_words()[content_bag(text)]:
+    other = _of_same_words().get(content_bag(text), name)
+    if other != name:
         return f"names {other} in other words"
     if name in anatomy.lexicon():
         return _side_objection(name, text) or _level_objection(name, text) or _foreign_objection(name, text)

@@ -82,14 +82,16 @@ def describe(
         counts.descriptions = len(lines.done)
         todo = [batch for batch in _batches(names) if not complete.issuperset(batch)]
         output.skipped = len(names) - sum(map(len, todo))
-        answers = asking.llm.ask_all([_question(batch, asking) for batch in todo]) if asking else iter(())
-        for batch in track(todo, "describe", len(todo), "batches"):
+        asked = [_question(batch, asking) for batch in todo] if asking else []
+        answers = asking.llm.ask_all(asked) if asking else iter(())
+        for number, batch in enumerate(track(todo, "describe", len(todo), "batches")):
             suggested = _suggested(batch, next(answers), counts) if asking else {}
+            sha256 = asking.llm.sha256(asked[number]) if asking else ""
             for name in batch:
                 records = list(offline(name, templates, seed))
                 taken |= {content_bag(record.text): name for record in records}
                 if asking:
-                    records += _kept(name, suggested.get(name, ()), asking, batch, records, taken, counts)
+                    records += _kept(name, suggested.get(name, ()), asking, sha256, records, taken, counts)
                 for record in records:
                     if name not in complete and record not in written:
                         lines.append(record)
@@ -151,13 +153,12 @@ def _kept(
     name: str,
     suggested: Sequence[Suggestion],
     asking: Asking,
-    batch: Sequence[str],
+    sha256: str,
     records: Sequence[Description],
     taken: dict[tuple[str, ...], str],
     counts: Counts,
 ) -> Iterator[Description]:
     """The suggestions without objection, at most `phrases_per_name`; the others are noted in `counts.rejected`."""
-    sha256 = asking.llm.sha256(_question(batch, asking))
     own = {normalised(record.text) for record in records}
     kept = 0
     for suggestion in suggested:

@@ -10,7 +10,6 @@ import numpy as np
 
 from fluorosam_cli.contracts import PhraseKind
 
-MOST_REQUESTS = 50  # of one phrase, far fewer than the grammar has
 BARE = re.compile(
     r"(both|all|every|one|half|either|left and right|things|objects|everything) |[A-Z]+-?\d|(\d|[A-Z]{2,})"
 )
@@ -18,7 +17,7 @@ PLURAL = re.compile(r"(both |all |left and right )|[a-z]{2}(?<!s)(?<!us)(?<!is)(
 
 
 def requests(phrase: str, kind: PhraseKind, count: int, seed: int) -> list[str]:
-    """`count` different requests for what `phrase` names; the same for a seed whatever else is drawn."""
+    """`count` different requests, far fewer than the grammar has; the same for a seed whatever else is drawn."""
     key = int.from_bytes(hashlib.sha256(phrase.encode()).digest()[:8], "big")
     random = np.random.default_rng(np.random.SeedSequence([seed, key]))
     bare = kind == "abbreviation" or BARE.match(phrase)

@@ -24,7 +24,6 @@ from fluorosam_cli.tools.catalogue import Tool, catalogue, families
 MOST = 2  # synonyms, materials and sites of a tool that its patterns use
 FAMILY, DESIGN, SYNONYM, PATTERN = range(4)  # how firmly a name claims a phrase, firmest first
 OTHER_UNITS = {" mm": (" millimetre",), " Fr": (" French", "F"), " gauge": ("G",)}
-NOT_VERBS = ("is",)
 PREPOSITIONS = ("in", "on", "at", "around", "behind", "between", "inside", "outside", "under", "over", "through")
 PARTICIPLES = ("buried", "worn", "bent")  # besides those in -ed
 
@@ -36,26 +35,20 @@ Owners = dict[Bag, tuple[str, ...]]
 @cache
 def general_words() -> dict[str, tuple[Phrase, ...]]:
     """Family or design -> its phrases; the first is the display name."""
-    return _phrases(_general(), _owners(_general(), _of_anatomy()))
+    return _phrases(_general(), _general_owners())
 
 
 @cache
 def sized_words() -> dict[str, tuple[Phrase, ...]]:
     """Tool of one size -> its phrases; the first is the display name."""
-    general = {content_bag(text) for rows in _general().values() for text, _, _ in rows}
-    return _phrases(_sized(), _owners(_sized(), _of_anatomy() | general))
-
-
-def tool_lexicon() -> dict[str, tuple[Phrase, ...]]:
-    """Every name of a family, a design or a tool of one size -> its phrases."""
-    return general_words() | sized_words()
+    return _phrases(_sized(), _owners(_sized(), _of_anatomy() | _general_owners().keys()))
 
 
 @cache
 def ambiguous_tools() -> dict[str, tuple[str, ...]]:
     """Phrases that several families or designs share and none owns -> the names they may mean."""
     found = {phrase: tuple(meant) for phrase, meant in words()["ambiguous"].items()}
-    for bag, meant in _owners(_general(), _of_anatomy()).items():
+    for bag, meant in _general_owners().items():
         if len(meant) > 1:
             texts = (text for name in meant for text, _, _ in _general()[name] if content_bag(text) == bag)
             found.setdefault(min(texts, key=lambda text: (len(text), text)), meant)
@@ -145,7 +138,7 @@ def use_words(use: str) -> str:
         return f"as {plain}"
     if first.endswith("ed") or first in PARTICIPLES:
         return f"that is {plain}"
-    return f"that {plain}" if re.fullmatch(r"[a-z]+[a-rt-z]s", first) and first not in NOT_VERBS else f"for {plain}"
+    return f"that {plain}" if re.fullmatch(r"[a-z]+[a-rt-z]s", first) else f"for {plain}"
 
 
 def _filled(pattern_set: str, values: Mapping[str, list[str]]) -> Iterator[Row]:
@@ -178,6 +171,11 @@ def _spelt(rows: list[Row]) -> Iterator[Row]:
 def _of_anatomy() -> frozenset[Bag]:
     own = {content_bag(phrase.text) for phrases in anatomy.lexicon().values() for phrase in phrases}
     return frozenset(own | {content_bag(text) for text in anatomy.ambiguous()})
+
+
+@cache
+def _general_owners() -> Owners:
+    return _owners(_general(), _of_anatomy())
 
 
 def _owners(claims: Claims, taken: frozenset[Bag]) -> Owners:

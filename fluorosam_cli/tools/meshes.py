@@ -7,8 +7,8 @@ An optional `tools.toml` in the folder describes them, one table per file name w
     description = "holds a broken wrist"
     material = "titanium"            # otherwise stainless steel
     unit = "m"                       # mm, cm, m or inch; otherwise mm, or m where the longest side would be under 1 mm
-    placement = "on_bone"            # a name of catalogue.PLACEMENTS; otherwise over_field
-    sites = ["radius"]               # structures it belongs to
+    placement = "on_bone"            # a name of catalogue.PLACEMENTS for rigid tools; otherwise over_field
+    sites = ["radius"]               # structures or groups it belongs to
     synonyms = ["volar plate"]
 
 Only geometry is read: materials and textures an OBJ points to are never opened, and nothing is fetched.
@@ -18,14 +18,16 @@ import io
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
+from difflib import get_close_matches
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fluorosam_cli.anatomy.structures import groups, names, structures
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.tools.catalogue import PLACEMENTS, Mesh, Tool, parts
+from fluorosam_cli.tools.catalogue import PLACEMENTS, Mesh, Tool, catalogue, families, parts
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -40,29 +42,60 @@ MOST_CAPPED = 0.5  # of the surface's area: what may be added to close its holes
 FAMILY = "user_tools"
 
 
-def load_tools(folder: Path) -> list[Tool]:
-    """The tools of a folder, by file name. Every mesh is read and checked, so that a bad one is refused at once.
+def load_tools(*folders: Path) -> list[Tool]:
+    """The tools of folders, by file name. Every mesh is read and checked, so that a bad one is refused at once.
 
-    Raises FluoroError that names the file: not a mesh, no volume, cannot be closed, of an impossible size, or
-    `tools.toml` says something unknown.
+    Raises FluoroError that names the file: not a mesh, no volume, cannot be closed, of an impossible size, of a name
+    that something else has, or `tools.toml` says something unknown.
     """
+    tools: dict[str, Tool] = {}
+    for path, about in (item for folder in folders for item in _files(folder)):
+        name = _name(path)
+        if name in tools:
+            raise FluoroError(f"{path} and {tools[name].file}: two tools named {name}", "rename one of the files")
+        if name in _taken():
+            raise FluoroError(f"{path}: {name} is a structure or a tool of the catalogue", "rename the file")
+        tools[name] = _tool(path, about)
+        parts(tools[name])
+    return list(tools.values())
+
+
+def _files(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The meshes of a folder, and what its `tools.toml` says about each."""
     if not folder.is_dir():
         raise FluoroError(f"{folder}: no such folder of meshes", "give a folder with STL, OBJ or PLY files")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise FluoroError(f"{folder}: holds no STL, OBJ or PLY file", "give a folder with meshes of tools")
     described = _described(folder / "tools.toml", {path.stem for path in paths})
-    tools = [_tool(path, described.get(path.stem, {})) for path in paths]
-    twice = {tool.name for tool in tools if sum(other.name == tool.name for other in tools) > 1}
-    if twice:
-        raise FluoroError(f"{folder}: several meshes are named {min(twice)}", "rename one of the files")
-    for tool in tools:
-        parts(tool)
-    return tools
+    return [(path, described.get(path.stem, {})) for path in paths]
+
+
+def _name(path: Path) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "tool"
+
+
+@cache
+def _taken() -> set[str]:
+    """What masks are named already."""
+    return {*names(), *families(), FAMILY, *(name for tool in catalogue() for name in (tool.name, tool.design))}
+
+
+@cache
+def _known() -> dict[str, list[str]]:
+    """What the words of `tools.toml` may be. A mesh is rigid and follows no line."""
+    along_lines = {tool.placement for tool in catalogue() if tool.flexible}
+    known = [item.name for item in structures()]
+    unsided = [name.removesuffix("_left").removesuffix("_right") for name in known]
+    return {
+        "unit": list(UNITS_MM),
+        "placement": [name for name in PLACEMENTS if name not in along_lines],
+        "sites": [*dict.fromkeys([*known, *unsided, *groups()])],
+    }
 
 
 def _tool(path: Path, about: Mapping[str, Any]) -> Tool:
-    name = re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "tool"
+    name = _name(path)
     return Tool(
         name=name,
         display_name=about.get("name", re.sub(r"[_\s]+", " ", path.stem).strip()),
@@ -108,13 +141,16 @@ def _described(path: Path, stems: set[str]) -> dict[str, dict[str, Any]]:
                 raise FluoroError(
                     f"{path}: [{stem}] {key} is {value!r}", f"give {'a list of words' if listed else 'words'}"
                 )
-        for key, known in (("unit", list(UNITS_MM)), ("placement", list(PLACEMENTS))):
-            if key in about and about[key] not in known:
-                raise FluoroError(f"{path}: [{stem}] {key} is {about[key]!r}", f"known are {', '.join(known)}")
+        for key, known in _known().items():
+            value = about.get(key, [])
+            for word in [value] if isinstance(value, str) else value:
+                if word not in known:
+                    near = get_close_matches(word, known)
+                    hint = f"near: {', '.join(near)}" if near else f"known are {', '.join(known)}"
+                    raise FluoroError(f"{path}: [{stem}] {key}: {word!r} is not known", hint)
     return tables
 
 
-@lru_cache(maxsize=64)
 def read_mesh(path: Path, unit_mm: float = 1.0) -> Mesh:
     """One file as a closed mesh oriented outward, in millimetres.
 
@@ -134,7 +170,7 @@ def read_mesh(path: Path, unit_mm: float = 1.0) -> Mesh:
     return Mesh(vertices * unit_mm, faces.astype(np.int32))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)  # looked at for its unit, then read
 def _loaded(path: Path) -> "Trimesh":
     import trimesh
 

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 
 from fluorosam_cli.contracts import ViewTool
-from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.tools import placement_bones, placement_free, placement_joints, placement_lines, placement_spine
 from fluorosam_cli.tools.catalogue import Tool, parts
 from fluorosam_cli.tools.placement_anatomy import BodyMap
@@ -110,12 +109,7 @@ def place_tools(
 
 def place(rng: np.random.Generator, tool: Tool, anatomy: BodyMap, beam: Beam) -> PlacedTool | None:
     """One tool where it belongs, or None where this view has no place for it."""
-    solver = SOLVERS.get(tool.placement)
-    if solver is None:
-        raise FluoroError(
-            f"{tool.name}: placement {tool.placement!r} is not known", f"known are {', '.join(sorted(SOLVERS))}"
-        )
-    where = solver(rng, tool, Size(tool), anatomy, beam)
+    where = SOLVERS[tool.placement](rng, tool, Size(tool), anatomy, beam)
     if where is None:
         return None
     made = PlacedTool(tool, where, tuple(_parts(tool, where)))

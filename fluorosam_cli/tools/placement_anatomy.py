@@ -34,14 +34,14 @@ class Grid:
     def spacing_zyx_mm(self) -> np.ndarray:
         return np.linalg.norm(self.world_from_index[:3, :3], axis=0)[::-1]
 
-    def nearest(self, points: np.ndarray, outside: float = 0) -> np.ndarray:
-        """Values at the voxels nearest to points (..., 3), and `outside` beyond the grid."""
+    def nearest(self, points: np.ndarray) -> np.ndarray:
+        """Values at the voxels nearest to points (..., 3), and 0 beyond the grid."""
         matrix = self.index_from_world
         index = np.rint(points @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.int64)
         size = np.array(self.array.shape[::-1])
         within = ((index >= 0) & (index < size)).all(axis=-1)
         x, y, z = np.moveaxis(np.clip(index, 0, size - 1), -1, 0)
-        return np.where(within, self.array[z, y, x], outside)
+        return np.where(within, self.array[z, y, x], 0)
 
     def crop(self, start_zyx: Sequence[int], stop_zyx: Sequence[int], step: Sequence[int] = (1, 1, 1)) -> "Grid":
         part = self.array[tuple(slice(a, b, s) for a, b, s in zip(start_zyx, stop_zyx, step, strict=True))]

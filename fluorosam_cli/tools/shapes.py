@@ -48,9 +48,9 @@ def shell(outer: float, inner: float, segments: int = SEGMENTS) -> Solid:
     return (ball(outer, segments=segments) - ball(inner, segments=segments)).trim_by_plane((0, 0, 1), 0)
 
 
-def revolve(profile_rz: Points, segments: int = SEGMENTS) -> Solid:
+def revolve(profile_rz: Points) -> Solid:
     """The solid of a closed outline in (radius, z), turned about z."""
-    return CrossSection([_ccw(profile_rz)]).revolve(segments)
+    return CrossSection([_ccw(profile_rz)]).revolve(SEGMENTS)
 
 
 def ring(radius: float, wire_radius: float, segments: int = 48, section_segments: int = 16) -> Solid:

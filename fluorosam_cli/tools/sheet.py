@@ -10,19 +10,19 @@ from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.tools.catalogue import Tool, families, parts
 
 CELL, CAPTION, HEADING = 148, 26, 30  # pixels
+COLUMNS = 16
+CAPTION_LETTERS = 27  # of a line
 FINER = 2  # drawn that much finer, then averaged
 TONE = 0.6  # exponent of the greys: thin plastic beside metal
 
 Attenuation = Callable[[str], float]  # of a material, per mm
 
 
-def sheet(
-    tools: Sequence[Tool], attenuation_per_mm: Attenuation, columns: int = 16, track: Track = silent
-) -> Image.Image:
+def sheet(tools: Sequence[Tool], attenuation_per_mm: Attenuation, track: Track = silent) -> Image.Image:
     """All tools, family by family, in one grey picture."""
     rows = [list(group) for _, group in groupby(tools, key=lambda tool: tool.family)]
-    height = sum(HEADING + -(-len(row) // columns) * (CELL + CAPTION) for row in rows)
-    picture = Image.new("L", (columns * CELL, height), 12)
+    height = sum(HEADING + -(-len(row) // COLUMNS) * (CELL + CAPTION) for row in rows)
+    picture = Image.new("L", (COLUMNS * CELL, height), 12)
     draw = ImageDraw.Draw(picture)
     thumbnails = iter(track(_drawn(tools, attenuation_per_mm), "contact sheet", len(tools), "tool"))
     top = 0
@@ -31,11 +31,11 @@ def sheet(
         draw.text((8, top + 6), f"{words} ({len(row)})", fill=255, font=ImageFont.load_default(17))
         top += HEADING
         for index, tool in enumerate(row):
-            x, y = index % columns * CELL, top + index // columns * (CELL + CAPTION)
+            x, y = index % COLUMNS * CELL, top + index // COLUMNS * (CELL + CAPTION)
             picture.paste(next(thumbnails), (x, y))
             draw.text((x + CELL // 2, y + CELL), _wrapped(tool.display_name), fill=190, anchor="ma", align="center",
                       font=ImageFont.load_default(9), spacing=1)  # fmt: skip
-        top += -(-len(row) // columns) * (CELL + CAPTION)
+        top += -(-len(row) // COLUMNS) * (CELL + CAPTION)
     return picture
 
 
@@ -44,11 +44,11 @@ def _drawn(tools: Iterable[Tool], attenuation_per_mm: Attenuation) -> Iterable[I
         yield thumbnail(tool, attenuation_per_mm)
 
 
-def thumbnail(tool: Tool, attenuation_per_mm: Attenuation, size: int = CELL) -> Image.Image:
+def thumbnail(tool: Tool, attenuation_per_mm: Attenuation) -> Image.Image:
     """One tool filling a square: flexible ones in a bend, long ones across the diagonal."""
     solids = parts(tool, _bend(tool)) if tool.flexible else parts(tool)
     view = _view(tool, np.concatenate([mesh.vertices_mm for _, mesh in solids]))
-    fine = size * FINER
+    fine = CELL * FINER
     depth = np.zeros((fine, fine))
     points = [mesh.vertices_mm @ view.T for _, mesh in solids]
     low, high = (f(np.concatenate(points), axis=0) for f in (np.min, np.max))
@@ -58,7 +58,7 @@ def thumbnail(tool: Tool, attenuation_per_mm: Attenuation, size: int = CELL) -> 
         path = path_lengths(seen * scale + shift, mesh.triangles, (fine, fine)) / scale
         depth += attenuation_per_mm(material) * np.maximum(path, 0)
     bright = (1 - np.exp(-depth)) ** TONE
-    bright = bright.reshape(size, FINER, size, FINER).mean((1, 3))
+    bright = bright.reshape(CELL, FINER, CELL, FINER).mean((1, 3))
     return Image.fromarray((20 + 235 * bright).astype(np.uint8))
 
 
@@ -149,10 +149,10 @@ def _bend(tool: Tool) -> np.ndarray:
     return np.cumsum(step, axis=0)
 
 
-def _wrapped(words: str, width: int = 27) -> str:
+def _wrapped(words: str) -> str:
     lines = [""]
     for word in words.split():
-        if len(lines[-1]) + len(word) + 1 > width and len(lines) < 2:
+        if len(lines[-1]) + len(word) + 1 > CAPTION_LETTERS and len(lines) < 2:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines)

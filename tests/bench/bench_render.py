@@ -99,10 +99,10 @@ def project_again(case: Path, views: Path) -> dict[str, float]:
     """Seconds per view of projecting the image and all masks of a folder's views, all but the first."""
     from fluorosam_cli.artefacts import find_artefacts, read_header, read_lines
     from fluorosam_cli.contracts import Case, View, Views
-    from fluorosam_cli.ct.volume import read_nifti
     from fluorosam_cli.render.masks import mask_outputs
     from fluorosam_cli.render.materials import kinds_of_labels, material_table, set_rows
     from fluorosam_cli.render.projector import EVERYWHERE, Projector
+    from tests.volumes import read_nifti
 
     ((folder, known),) = find_artefacts(case, "case.json", Case)
     ct, labels = read_nifti(folder / known.ct), read_nifti(folder / known.labels)

@@ -1,25 +1,16 @@
 """DICOM series in: order, duplicates, phases, tilt, compression, multi-frame; what is left out and what is refused."""
 
-import logging
-import os
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom import dcmwrite
 from pydicom.uid import generate_uid
 
-from fluorosam_cli.ct import decoder
 from fluorosam_cli.ct.scans import MIN_SLICES, find_scans, read_scan, scan_grid
 from fluorosam_cli.ct.volume import HU_MIN, Volume, write_nifti
 from fluorosam_cli.errors import FluoroError
 from tests.ct.dicom_files import SYNTAXES, compress, data_set, enhanced, save, series_of, set_pixels
-
-MATRIX = np.array([[0.8, 0, 0, -7.5], [0, 0.7, 0, 12], [0, 0, 2.5, -100], [0, 0, 0, 1.0]])
-
-
-def phantom(seed: int = 0, shape=(12, 14, 16), matrix: np.ndarray = MATRIX) -> Volume:
-    return Volume(np.random.default_rng(seed).integers(-1000, 1500, shape).astype(np.int16), matrix)
+from tests.ct.scan_files import MATRIX, phantom
 
 
 def only(folder, **options):
@@ -327,64 +318,3 @@ def test_positions_rounded_to_a_tenth_are_evenly_spaced(tmp_path):
     for data in files:
         data.ImagePositionPatient = [round(float(v), 1) for v in data.ImagePositionPatient]
     assert read_scan(only(save(files, tmp_path))).spacing_xyz_mm[2] == pytest.approx(0.625, abs=0.01)
-
-
-def test_a_decoder_that_dies_takes_one_series_with_it(tmp_path):
-    """As it does on some damaged code streams; the next series is decoded all the same."""
-    compress(save(series_of(phantom()), tmp_path / "a"), SYNTAXES["jpeg lossless"])
-    scan = only(tmp_path)
-    process = decoder._process(os.getpid())
-    process.kill()
-    process.wait()
-    with pytest.raises(FluoroError, match="file 1 of 12: its compressed pixels are damaged"):
-        read_scan(scan)
-    assert_same(read_scan(scan), phantom())
-
-
-def test_damaged_files_are_listed_and_nothing_of_the_header_is_said(tmp_path, capfd, caplog):
-    """Values that no reader can parse are what pydicom quotes in its warnings and errors."""
-    save(series_of(phantom()), tmp_path)
-    path = tmp_path / "secretname.dcm"
-    data = series_of(phantom())[0]
-    data.save_as(path)
-    raw = path.read_bytes()
-    path.write_bytes(raw.replace(b"\\2.5", b"\\XXX").replace(b"-1024", b"SECRE").replace(b"0.7", b"SEC"))
-    caplog.set_level(logging.DEBUG)
-    scans, skipped = find_scans([tmp_path])
-    assert len(scans) == 1
-    assert [(entry.reason, entry.damaged) for entry in skipped] == [("damaged DICOM (ValueError) (1 file)", True)]
-    said = repr(skipped) + caplog.text + "".join(capfd.readouterr())
-    assert "SEC" not in said.replace("secretname", "")
-    assert "secretname" not in skipped[0].subject
-
-
-def unread_syntax(sop_class: str):
-    """A file compressed as something that is not read."""
-    data = data_set(sop_class, SeriesNumber=9, Rows=2, Columns=2)
-    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
-    data.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0"
-    data["PixelData"].is_undefined_length = True
-    return data
-
-
-def test_what_may_have_been_a_scan_is_damage_and_what_was_none_is_not(tmp_path):
-    save(series_of(phantom()), tmp_path)
-    save([unread_syntax("1.2.840.10008.5.1.4.1.1.2")], tmp_path / "ct")
-    save([unread_syntax("1.2.840.10008.5.1.4.1.1.77.1.4.1")], tmp_path / "video")
-    (tmp_path / "a.dcm").write_text("no DICOM")
-    (tmp_path / "b.txt").write_text("no DICOM")
-    (tmp_path / "c.dcm").symlink_to(tmp_path / "absent")
-    cut = save(series_of(phantom(), SeriesNumber=10)[:1], tmp_path / "cut") / "IM0000.dcm"
-    cut.write_bytes(cut.read_bytes()[:300])
-    report = save([data_set("1.2.840.10008.5.1.4.1.1.88.67")], tmp_path / "report") / "IM0000.dcm"
-    report.write_bytes(report.read_bytes()[:-3])
-    scans, skipped = find_scans([tmp_path])
-    assert len(scans) == 1
-    assert sorted((entry.reason.partition(",")[0], entry.damaged) for entry in skipped) == [
-        ("Video Photographic Image Storage", False),
-        ("X-Ray Radiation Dose SR Storage", False),
-        ("cannot be read as a scan", True),
-        ("compressed as High-Throughput JPEG 2000 Image Compression (Lossless Only)", True),
-        ("damaged DICOM (cut short) (1 file)", True),
-        ("is a link to nothing", True),
-    ]

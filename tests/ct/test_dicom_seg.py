@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import dicom_files
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from fluorosam_cli.ct.labels import find_labels, read_labels
 from fluorosam_cli.ct.scans import find_scans, read_scan
 from fluorosam_cli.ct.volume import Volume
 from fluorosam_cli.errors import FluoroError
+from tests.ct import dicom_files
 
 SHAPE = (12, 16, 14)  # z, y, x
 SEGMENTS = {  # words, SNOMED CT code and side -> ours

@@ -12,8 +12,9 @@ from fluorosam_cli.ct.label_names import LabelsMap, label_id_of, read_labels_map
 from fluorosam_cli.ct.labels import LabelSource, find_labels, read_labels
 from fluorosam_cli.ct.scans import Scan
 from fluorosam_cli.ct.sources import Source
-from fluorosam_cli.ct.volume import Volume, read_nifti, standardise
+from fluorosam_cli.ct.volume import Volume, standardise
 from fluorosam_cli.errors import FluoroError
+from tests.volumes import read_nifti
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 SHAPE = (4, 5, 6)
@@ -52,7 +53,7 @@ def imported(path, ct: Volume, labels_map: LabelsMap | None = None) -> np.ndarra
 
 
 def scan_called(name: str, file: Path = Path("ct.nii.gz")) -> Scan:
-    return Scan(name, "nifti", str(file), (Source(file),))
+    return Scan(name, str(file), (Source(file),))
 
 
 def found(folder, case: str, single: bool) -> LabelSource:

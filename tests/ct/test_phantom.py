@@ -9,7 +9,8 @@ import pytest
 from fluorosam_cli.anatomy.structures import label_ids, mirrored, structures
 from fluorosam_cli.ct.phantom import Phantom, make_phantom, write_phantoms
 from fluorosam_cli.ct.phantom_shapes import Grid, Solid, ball, evaluate, half_space, sheet, tube
-from fluorosam_cli.ct.volume import Volume, read_nifti
+from fluorosam_cli.ct.volume import Volume
+from tests.volumes import read_nifti
 
 NAMES = {structure.label_id: structure.name for structure in structures()}
 SPINE = ["T1", "T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1"]

@@ -14,8 +14,9 @@ from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Case
 from fluorosam_cli.ct import segment
 from fluorosam_cli.ct.segment import LIMBS, TASKS, Run, plan_runs
-from fluorosam_cli.ct.volume import Volume, read_nifti
+from fluorosam_cli.ct.volume import Volume
 from fluorosam_cli.errors import FluoroError, UsageError
+from tests.volumes import read_nifti
 
 needs_it = pytest.mark.skipif(find_spec("totalsegmentator") is None, reason="the extra `totalseg` is not installed")
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fluorosam_cli.geometry.positions import Anatomy, Position
+from fluorosam_cli.anatomy.structures import groups
+from fluorosam_cli.geometry.positions import Anatomy, Position, joined
 
 
 def cloud(low, high, count: int = 600) -> np.ndarray:
@@ -22,7 +23,12 @@ def box(low, high) -> Position:
 
 
 def anatomy(positions: dict[str, Position], low: float = -np.inf, high: float = np.inf) -> Anatomy:
-    return Anatomy(positions, (low, high))
+    """Structures with every group that has a member among them, named as those of a case are (`mask_outputs`)."""
+    found = dict(positions)
+    for group, members in groups().items():
+        if parts := [positions[name] for name in dict.fromkeys((group, *members)) if name in positions]:
+            found[group] = joined(parts)
+    return Anatomy(found, (low, high))
 
 
 # The left limbs of a standing person in the anatomical position: arm hanging, palm forward.

@@ -224,14 +224,13 @@ def test_a_view_moves_away_from_where_the_scan_ends_and_then_collimates():
     assert covered_share(both, HIPS["hip_left"]) > 0.1
 
 
-def test_a_view_that_would_be_mostly_empty_is_given_up():
+@pytest.mark.parametrize("parts", [("lung",), ("lung_upper_lobe", "lung_lower_lobe")], ids=["whole lungs", "lobes"])
+def test_a_view_that_would_be_mostly_empty_is_given_up(parts):
     chest = {
-        name: box((x, -80, 0), (x + 120, 80, 210))
-        for name, x in {
-            "lung_upper_lobe_left": 20, "lung_lower_lobe_left": 20,
-            "lung_upper_lobe_right": -140, "lung_lower_lobe_right": -140,
-        }.items()
-    }  # fmt: skip
+        f"{part}_{side}": box((x, -80, 0), (x + 120, 80, 210))
+        for part in parts
+        for side, x in (("left", 20), ("right", -140))
+    }
     assert why_not(VIEWS["chest_pa"], anatomy(chest, 0, 230)) is None
     reason = why_not(VIEWS["chest_pa"], anatomy(chest, 0, 120))
     assert reason is not None

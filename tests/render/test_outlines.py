@@ -251,7 +251,7 @@ def radiologists(folder: Path) -> list[dict[str, float]]:
 @pytest.mark.data
 @pytest.mark.parametrize("primary", [0, 180])
 def test_the_outlines_of_a_real_chest_have_the_shapes_that_radiologists_draw(shared_data, primary):
-    from fluorosam_cli.ct.volume import read_nifti
+    from tests.volumes import read_nifti
 
     ct, labels = (read_nifti(shared_data / "chest_ct" / name) for name in ("ct.nii.gz", "seg.nii.gz"))
     fewer = ct.world_from_voxel @ np.diag([2, 2, 1, 1])

@@ -17,12 +17,13 @@ from fluorosam_cli.contracts import Segmenter, Views
 from fluorosam_cli.ct.cases import describe_structures, write_case
 from fluorosam_cli.ct.scans import Scan
 from fluorosam_cli.ct.sources import Source
-from fluorosam_cli.ct.volume import Volume, read_nifti, write_nifti
+from fluorosam_cli.ct.volume import Volume, write_nifti
 from fluorosam_cli.geometry.carm import project_points
 from fluorosam_cli.render import materials
 from fluorosam_cli.render.body import cropped_in_place, occupied_box
 from fluorosam_cli.render.masks import decode
 from tests.render.chest import BLOCKS, ORIGIN_LPS_MM, SPACING_MM, contents, views_of, write_body
+from tests.volumes import read_nifti
 
 # --- what is written --------------------------------------------------------------------------------------------------
 
@@ -286,10 +287,10 @@ def test_cuda_that_is_not_there_is_said_so(cases, tmp_path, fluoro):
 def test_a_real_chest_shows_its_heart_on_the_patients_left(shared_data, tmp_path, fluoro):
     ct, labels = (read_nifti(shared_data / "chest_ct" / name) for name in ("ct.nii.gz", "seg.nii.gz"))
     coarser = ct.world_from_voxel @ np.diag([4.0, 4.0, 1.0, 1.0])
-    scan = Scan("chest", "nifti", "chest", (Source(shared_data / "chest_ct" / "ct.nii.gz"),))
-    thinned = (Volume(np.ascontiguousarray(volume.array[:, ::4, ::4]), coarser) for volume in (ct, labels))
+    scan = Scan("chest", "chest", (Source(shared_data / "chest_ct" / "ct.nii.gz"),))
+    ct, labels = (Volume(np.ascontiguousarray(volume.array[:, ::4, ::4]), coarser) for volume in (ct, labels))
     segmenter = Segmenter(name="imported", version="1", task="test")
-    write_case(tmp_path, scan, *thinned, segmenter, describe_structures(thinned[1]))
+    write_case(tmp_path, scan, ct, labels, segmenter, describe_structures(labels))
     words = ("--views", 1, "--view", "chest_pa", "--size", 128, "-o", tmp_path / "views")
     assert fluoro("render", tmp_path / "chest", *words)[0] == 0
     (view,) = views_of(tmp_path / "views")

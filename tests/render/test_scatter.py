@@ -8,8 +8,7 @@ from fluorosam_cli.render import scatter
 from fluorosam_cli.render.scatter import GRID_RATIOS, SIGMA_CM, Grid, pencil_kernels, scattered_signal
 
 # Scatter-to-primary ratio in the middle of a square field behind water, no grid, 5 cm of air: rows are (kVp, field in
-# mm), columns 10, 20 and 30 cm of water. Pinned, so that a change shows; in the range of published ones (about 3 behind
-# 20 cm and a field of 30 cm, 5 to 6 behind 30 cm).
+# mm), columns 10, 20 and 30 cm of water. Recorded from our own table, so that a change shows.
 WATER_CM = (10, 20, 30)
 RATIOS = {
     (80, 200): (1.06, 2.23, 3.56),

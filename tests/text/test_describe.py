@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from fluorosam_cli.anatomy.lexicon import lexicon, resolve
+from fluorosam_cli.anatomy.lexicon import lexicon
 from fluorosam_cli.anatomy.structures import names, side_of
 from fluorosam_cli.anatomy.wording import content_bag
 from fluorosam_cli.artefacts import read_header, read_lines
 from fluorosam_cli.contracts import Description, Descriptions
 from fluorosam_cli.text.phrases import names as all_names
-from fluorosam_cli.text.phrases import phrases_of
+from fluorosam_cli.text.phrases import phrases_of, resolve
 
 
 def records(folder):

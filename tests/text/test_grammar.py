@@ -2,7 +2,8 @@ import re
 
 from fluorosam_cli.anatomy.lexicon import lexicon
 from fluorosam_cli.anatomy.wording import normalised
-from fluorosam_cli.text.grammar import MOST_REQUESTS, requests
+from fluorosam_cli.commands.describe import MOST_REQUESTS
+from fluorosam_cli.text.grammar import requests
 from fluorosam_cli.text.phrases import resolve
 
 

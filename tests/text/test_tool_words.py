@@ -11,19 +11,20 @@ from fluorosam_cli.text.tool_words import (
     base_words,
     designs,
     general_words,
-    tool_lexicon,
+    sized_words,
     use_words,
     words,
 )
 from fluorosam_cli.tools.catalogue import catalogue, families
 
 FAMILY_MINIMUM, TOOL_MINIMUM = 12, 10  # phrases besides variants
-PHRASES = [(name, phrase) for name, phrases in tool_lexicon().items() for phrase in phrases]
+TOOLS = general_words() | sized_words()
+PHRASES = [(name, phrase) for name, phrases in TOOLS.items() for phrase in phrases]
 
 
 def test_every_tool_design_and_family_has_enough_phrases():
-    assert set(tool_lexicon()) >= {*families(), *designs(), *(tool.name for tool in catalogue())}
-    for name, phrases in tool_lexicon().items():
+    assert set(TOOLS) >= {*families(), *designs(), *(tool.name for tool in catalogue())}
+    for name, phrases in TOOLS.items():
         least = FAMILY_MINIMUM if name in families() else TOOL_MINIMUM
         assert len({content_bag(phrase.text) for phrase in phrases}) >= least, name
 
@@ -56,14 +57,14 @@ def test_no_phrase_names_two_things_in_any_variant():
 
 
 def test_no_test_phrase_is_a_variant_of_a_train_phrase():
-    for phrases in tool_lexicon().values():
+    for phrases in TOOLS.values():
         train = {content_bag(phrase.text) for phrase in phrases if phrase.split == "train"}
         assert not [p for p in phrases if p.split == "test" and content_bag(p.text) in train]
 
 
 def test_held_out_share():
     assert 0.12 < sum(phrase.split == "test" for _, phrase in PHRASES) / len(PHRASES) < 0.18
-    assert all(any(phrase.split == "test" for phrase in phrases) for phrases in tool_lexicon().values())
+    assert all(any(phrase.split == "test" for phrase in phrases) for phrases in TOOLS.values())
 
 
 def test_phrases_are_well_formed():
@@ -80,8 +81,8 @@ def test_a_tool_of_one_size_says_it_in_every_phrase():
 
 
 def test_the_table_knows_every_material_and_place():
-    assert {material for tool in catalogue() for material in tool.materials.values()} <= set(words()["materials"])
-    assert {tool.placement for tool in catalogue()} <= set(words()["places"])
+    assert {material for tool in catalogue() for material in tool.materials.values()} == set(words()["materials"])
+    assert {tool.placement for tool in catalogue()} == set(words()["places"])
     assert set(words()["families"]) <= set(families())
 
 

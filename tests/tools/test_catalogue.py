@@ -9,7 +9,19 @@ import pytest
 from fluorosam_cli.anatomy.structures import structures
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render.physics import all_materials
-from fluorosam_cli.tools.catalogue import MODULES, PLACEMENTS, Mesh, Tool, catalogue, families, mesh, parts, tool_named
+from fluorosam_cli.tools.catalogue import MODULES, PLACEMENTS, Mesh, Tool, catalogue, families, parts
+
+
+def tool_named(name: str) -> Tool:
+    return next(tool for tool in catalogue() if tool.name == name)
+
+
+def mesh(tool: Tool, centre_line_mm: np.ndarray | None = None) -> Mesh:
+    """All parts of a tool as one."""
+    made = [part for _, part in parts(tool, centre_line_mm)]
+    first = np.cumsum([0, *(len(part.vertices_mm) for part in made)])
+    triangles = [part.triangles + offset for part, offset in zip(made, first, strict=False)]
+    return Mesh(np.concatenate([part.vertices_mm for part in made]), np.concatenate(triangles))
 
 
 @cache
@@ -60,8 +72,13 @@ def test_every_tool_says_what_it_is():
             tool.name,
             tool.sites,
         )
-        assert tool.flexible == ("length_mm" in tool.parameters and tool.flexible), tool.name
+        assert not tool.flexible or "length_mm" in tool.parameters, tool.name
     assert {tool.placement for tool in catalogue()} == set(PLACEMENTS)
+
+
+def test_a_placement_gives_either_poses_or_lines():
+    """A rigid tool where only lines are drawn would lie at the world's origin."""
+    assert not {t.placement for t in catalogue() if t.flexible} & {t.placement for t in catalogue() if not t.flexible}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -159,16 +176,11 @@ def test_rigid_ends_of_flexible_tools_are_not_bent():
 
 
 def test_meshes_are_the_same_each_time():
-    tool = tool_named("embolisation_coil_6_x_200_mm")
-    parts_once, again = mesh(tool), mesh(tool)
-    assert np.array_equal(parts_once.vertices_mm, again.vertices_mm)
-    assert np.array_equal(parts_once.triangles, again.triangles)
-
-
-def test_an_unknown_tool_names_the_near_ones():
-    with pytest.raises(FluoroError) as caught:
-        tool_named("kirschner_wire_1_7_mm")
-    assert "kirschner_wire_1_6_mm" in caught.value.hint
+    tool = tool_named("j_guidewire_0_035_inch_3_mm")
+    line = np.linspace([0, 0, 0], [0, 0, 200], 20)
+    once, again = mesh(tool, line), mesh(tool, line)
+    assert np.array_equal(once.vertices_mm, again.vertices_mm)
+    assert np.array_equal(once.triangles, again.triangles)
 
 
 @pytest.mark.parametrize("line", [np.zeros((1, 3)), np.zeros((5, 3)), np.zeros((4, 2)), np.full((3, 3), np.nan)])

@@ -7,8 +7,13 @@ import pytest
 import trimesh
 
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.tools.catalogue import mesh
+from fluorosam_cli.tools.catalogue import parts
 from fluorosam_cli.tools.meshes import UNITS_MM, load_tools, read_mesh
+
+
+def mesh(tool):
+    ((_, made),) = parts(tool)
+    return made
 
 
 def volume_mm3(made) -> float:
@@ -115,6 +120,8 @@ def test_a_folder_without_meshes_and_a_wrong_table_are_refused(tmp_path):
         ("[a]\nplacemnt = 'skin'\n", "placemnt"),
         ("[a]\nunit = 'furlong'\n", "furlong"),
         ("[a]\nplacement = 'moon'\n", "moon"),
+        ("[a]\nplacement = 'vein'\n", "vein"),  # for what follows a line
+        ("[a]\nsites = ['femurr']\n", "femurr"),
         ("[a]\nname = 3\n", "3"),
         ("[a\n", "TOML"),
     ):
@@ -122,14 +129,28 @@ def test_a_folder_without_meshes_and_a_wrong_table_are_refused(tmp_path):
         assert found in refused(tmp_path).problem
     (tmp_path / "tools.toml").unlink()
     write(tmp_path / "A.ply", trimesh.creation.box((10, 20, 30)))
-    assert "several" in refused(tmp_path).problem
+    assert "two tools named a" in refused(tmp_path).problem
+
+
+def test_two_folders_may_not_hold_a_tool_of_the_same_name(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "a.stl", trimesh.creation.box((10, 20, 30)))
+    with pytest.raises(FluoroError, match="two tools named a"):
+        load_tools(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize("name", ["heart", "kirschner_wire_1_6_mm", "kirschner_wire", "bone_screws", "user_tools"])
+def test_a_mesh_named_like_something_else_is_refused(tmp_path, name):
+    write(tmp_path / f"{name}.stl", trimesh.creation.box((10, 20, 30)))
+    assert name in refused(tmp_path).problem
 
 
 def test_an_obj_cannot_make_other_files_be_opened(tmp_path, monkeypatch):
     write(tmp_path / "a.obj", trimesh.creation.box((10, 20, 30)))
     text = (tmp_path / "a.obj").read_text()
-    (tmp_path / "a.obj").write_text("mtllib ../../secret.mtl\nmtllib http://example.org/x.mtl\nusemtl x\n" + text)
-    (tmp_path.parent / "secret.mtl").write_text("newmtl x\nmap_Kd secret.png\n")
+    (tmp_path / "a.obj").write_text("mtllib secret.mtl\nmtllib http://example.org/x.mtl\nusemtl x\n" + text)
+    (tmp_path / "secret.mtl").write_text("newmtl x\nmap_Kd secret.png\n")
     opened = []
     real = open
 

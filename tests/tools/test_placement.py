@@ -231,7 +231,7 @@ def test_record_is_plain():
 
 @pytest.fixture(scope="module")
 def chest(shared_data):
-    from fluorosam_cli.ct.volume import read_nifti
+    from tests.volumes import read_nifti
 
     folder = shared_data / "chest_ct"
     hu, labels = read_nifti(folder / "ct.nii.gz"), read_nifti(folder / "seg.nii.gz")

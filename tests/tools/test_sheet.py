@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fluorosam_cli.tools import sheet
-from fluorosam_cli.tools.catalogue import catalogue, tool_named
+from fluorosam_cli.tools.catalogue import catalogue
 from fluorosam_cli.tools.shapes import arrays_of, ball, ring
 
 
@@ -27,7 +27,8 @@ def test_path_lengths_are_those_of_a_ball_and_a_torus():
 
 @pytest.mark.parametrize("name", ["total_hip_52_32_mm", "pacemaker_dual_48_mm", "kirschner_wire_1_6_mm", "coin_dime"])
 def test_a_thumbnail_shows_its_tool(name):
-    picture = np.asarray(sheet.thumbnail(tool_named(name), lambda material: 0.5))
+    tool = next(tool for tool in catalogue() if tool.name == name)
+    picture = np.asarray(sheet.thumbnail(tool, lambda material: 0.5))
     assert picture.max() > 120
     assert 0.001 < (picture > 30).mean() < 0.9
 

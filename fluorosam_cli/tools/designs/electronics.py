@@ -1,4 +1,4 @@
-"""Devices with electronics, heart valves and occluders. Leads take a `Line` from the electrode outward to the case."""
+"""Pacemakers, stimulators, pumps, monitors. Leads take a `Line` from the electrode outward to the case."""
 
 import numpy as np
 

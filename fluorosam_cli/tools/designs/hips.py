@@ -30,7 +30,7 @@ ANTEVERSION = 15.0
 
 def total_hip(stem: float, cup_mm: float, head_mm: float) -> Parts:
     """Uncemented: a tapered stem, a metal shell with a screw, a plastic liner, a head."""
-    screws = union(bone_screw(30, 6.5).rotate((0, -INCLINATION + lean, 0)).translate((0, 0, 0)) for lean in (-8, 22))
+    screws = union(bone_screw(30, 6.5).rotate((0, -INCLINATION + lean, 0)) for lean in (-8, 22))
     return _stem_and_head(_tapered_stem(stem), head_mm) | _cup(cup_mm, head_mm, screws)
 
 

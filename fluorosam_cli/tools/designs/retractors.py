@@ -183,9 +183,7 @@ def abdominal_retractor(width_mm: float) -> Solid:
     bars = [rod((-width_mm / 2 - 20, 0, z), (width_mm / 2 + 40, 0, z), 3) for z in (120, 134)]
     loops = [
         sweep(
-            smooth(
-                [(x, 0, 127), (x, 0, 30), (x * 1.0, -10, 4), (x, -26, 0), (x, -42, 4), (x, -44, 30), (x, -44, 60)], 40
-            ),
+            smooth([(x, 0, 127), (x, 0, 30), (x, -10, 4), (x, -26, 0), (x, -42, 4), (x, -44, 30), (x, -44, 60)], 40),
             2.6,
         )
         for x in (-width_mm / 2, width_mm / 2)

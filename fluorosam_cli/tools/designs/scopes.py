@@ -65,9 +65,7 @@ def linear_stapler(jaw_mm: float, length_mm: float) -> Parts:
     """Two flat jaws with rows of staples on a thick shaft."""
     lower = block((6, 10, jaw_mm), 1.5, (-4.2, 0, jaw_mm / 2 + 1))
     anvil = block((4, 10, jaw_mm), 1.2, (3.2, 0, jaw_mm / 2)).rotate((0, 4, 0))
-    made = _pistol(
-        union([lower, anvil, cylinder(6, jaw_mm - 2, jaw_mm + 8)]).translate((0, 0, 0)), 12, length_mm, start=jaw_mm
-    )
+    made = _pistol(union([lower, anvil, cylinder(6, jaw_mm - 2, jaw_mm + 8)]), 12, length_mm, start=jaw_mm)
     staples = together(
         [box((0.25, 0.25, 3), (-4.2, y, z)) for y in (-4, -3, -2, 2, 3, 4) for z in np.arange(4, jaw_mm - 3, 4.2)]
     )

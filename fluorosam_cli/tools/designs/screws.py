@@ -9,7 +9,7 @@ Rows = list[tuple[float, float, float]]  # (z, core radius, outer radius)
 
 def cortical_screw(diameter_mm: float, length_mm: float, core_mm: float, head_mm: float, pitch_mm: float) -> Solid:
     """Fully threaded, round-backed head with a hexagon socket."""
-    return _headed(_thread(diameter_mm, core_mm, 0, length_mm), pitch_mm, head_mm)
+    return _headed(_thread(diameter_mm, core_mm, length_mm), pitch_mm, head_mm)
 
 
 def cancellous_screw(
@@ -29,7 +29,7 @@ def cancellous_screw_full_thread(
     diameter_mm: float, length_mm: float, core_mm: float, head_mm: float, pitch_mm: float
 ) -> Solid:
     """Deep thread all the way."""
-    return _headed(_thread(diameter_mm, core_mm, 0, length_mm), pitch_mm, head_mm)
+    return _headed(_thread(diameter_mm, core_mm, length_mm), pitch_mm, head_mm)
 
 
 def malleolar_screw(diameter_mm: float, length_mm: float) -> Solid:
@@ -42,7 +42,7 @@ def malleolar_screw(diameter_mm: float, length_mm: float) -> Solid:
 def locking_screw(diameter_mm: float, length_mm: float, core_mm: float, head_mm: float) -> Solid:
     """Shallow thread and a conical head with a thread of its own."""
     radius, height = head_mm / 2, 0.65 * head_mm
-    shaft = [*_thread(diameter_mm, core_mm, 0, length_mm), (length_mm + 0.3, 0.72 * radius, 0.72 * radius)]
+    shaft = [*_thread(diameter_mm, core_mm, length_mm), (length_mm + 0.3, 0.72 * radius, 0.72 * radius)]
     head = [(length_mm + 0.6, 0.72 * radius, 0.82 * radius), (length_mm + height, 0.9 * radius, radius)]
     screw = threaded([*shaft, *head], 1.0)
     return screw - cylinder(0.45 * radius, length_mm + 0.4 * height, length_mm + height + 1, segments=6)
@@ -142,13 +142,13 @@ def pedicle_screw_shank(diameter_mm: float, length_mm: float) -> Solid:
     return screw - cylinder(2.3, length_mm + 2.5, length_mm + 9, segments=6)
 
 
-def _thread(diameter: float, core: float, low: float, high: float) -> Rows:
-    tip = low + 0.6 * diameter
-    return [(low, 0.2 * core, 0.2 * core), (tip, core / 2, 0.48 * diameter), (high, core / 2, diameter / 2)]
+def _thread(diameter: float, core: float, length: float) -> Rows:
+    tip = 0.6 * diameter
+    return [(0, 0.2 * core, 0.2 * core), (tip, core / 2, 0.48 * diameter), (length, core / 2, diameter / 2)]
 
 
 def _lag_shaft(diameter: float, length: float, core: float, thread: float, shank: float) -> Rows:
-    rows = _thread(diameter, core, 0, min(thread, 0.8 * length))
+    rows = _thread(diameter, core, min(thread, 0.8 * length))
     end = rows[-1][0]
     return [*rows, (end + 0.8, shank / 2, shank / 2), (length, shank / 2, shank / 2)]
 

@@ -269,7 +269,7 @@ def kyphoplasty_balloon(length_mm: float, diameter_mm: float) -> Parts:
     )
     shaft = cylinder(0.7, -1, length_mm + 60, segments=12)
     cannula = tube(2.1, 1.75, length_mm + 3, length_mm + 120, 24) + tube(6, 2.1, length_mm + 112, length_mm + 122, 6)
-    return {"cannula": cannula + shaft, "contrast": contrast_filled(balloon, 0.03) - shaft}
+    return {"cannula": cannula + shaft, "contrast": contrast_filled(balloon) - shaft}
 
 
 def _bullet(length: float, width: float, height: float) -> Solid:

@@ -257,12 +257,12 @@ def corrugated_drain(line: Line, width_mm: float) -> Parts:
     return {"stripes": line.bend(stripes), "sheet": line.bend(sheet - stripes)}
 
 
-def t_tube(stem_mm: float, arm_mm: float) -> Parts:
+def t_tube(line: Line, arm_mm: float) -> Parts:
     """A T in the bile duct, its stem out through the wall."""
     arm = tube(2.2, 1.5, -arm_mm / 2, arm_mm / 2, 16).rotate((0, 90, 0)) - cylinder(1.5, 0, 9, segments=16)
-    stem = tube(2.2, 1.5, 0, stem_mm, 16) - cylinder(2.2, -99, 99, segments=16).rotate((0, 90, 0))
-    stripe = box((0.8, 0.5, stem_mm - 3), (0, 2.3, stem_mm / 2 + 1.5))
-    return {"stripe": stripe, "wall": union([arm, stem]) - stripe}
+    stem = tube(2.2, 1.5, 0, line.length_mm, 16) - cylinder(2.2, -99, 99, segments=16).rotate((0, 90, 0))
+    stripe = line.bend(box((0.8, 0.5, line.length_mm - 3), (0, 2.3, line.length_mm / 2 + 1.5)))
+    return {"stripe": stripe, "wall": union([line.place(arm, 0), line.bend(stem)]) - stripe}
 
 
 def biliary_stent(line: Line, french: float) -> Parts:

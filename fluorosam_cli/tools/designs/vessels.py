@@ -1,4 +1,4 @@
-"""Wires, catheters, stents and filters of vessels. Flexible ones take a `Line` from their tip outward.
+"""Wires, catheters and cannulas of vessels. They take a `Line` from their tip outward.
 
 A polymer loaded with barium sulphate or braided with steel is drawn as plain polymer under a coat that holds the same
 mass of the heavy material: 30 % barium sulphate by mass is a tenth of the wall by volume.
@@ -24,6 +24,7 @@ from fluorosam_cli.tools.shapes import (
 )
 
 FRENCH_MM = 1 / 3
+DILUTED = 0.03  # share of dilute contrast medium that is undiluted, by volume
 LOADED = 0.1  # share of a loaded polymer's wall that is barium sulphate, by volume
 
 
@@ -135,7 +136,7 @@ def balloon_catheter(line: Line, diameter_mm: float, balloon_mm: float) -> Parts
         0.75, tip + balloon_mm + 6, line.length_mm, segments=10
     )
     bands = union(tube(0.8, 0.55, at, at + 1, 10) for at in (tip + 3, tip + balloon_mm - 4))
-    contrast = contrast_filled(shape, 0.03) - cylinder(0.81, -1, 99 + balloon_mm, segments=10)
+    contrast = contrast_filled(shape) - cylinder(0.81, -1, 99 + balloon_mm, segments=10)
     return {"wall": line.bend(shaft), "bands": line.bend(bands), "contrast": line.bend(contrast)}
 
 
@@ -246,8 +247,8 @@ def tunnelled_catheter(line: Line, french: float) -> Parts:
     return made | {"wall": union([made["wall"], cuff, line.place(_tails(2), end)]) - made["coat"]}
 
 
-def contrast_filled(shape: Solid, share: float) -> Solid:
-    """Shells in a convex body that hold `share` of its volume: dilute contrast medium, drawn as undiluted."""
+def contrast_filled(shape: Solid) -> Solid:
+    """Shells in a convex body that hold `DILUTED` of its volume: dilute contrast medium, drawn as undiluted."""
     low, high = np.array(shape.bounding_box()).reshape(2, 3)
     centre = (low + high) / 2
 
@@ -255,7 +256,7 @@ def contrast_filled(shape: Solid, share: float) -> Solid:
         return shape.translate(tuple(-centre)).scale((factor, factor, 1)).translate(tuple(centre))
 
     outer = np.array([0.98, 0.78, 0.58, 0.38])
-    each = share / len(outer)
+    each = DILUTED / len(outer)
     return together([scaled(s) - scaled((s**2 - each) ** 0.5) for s in outer])
 
 

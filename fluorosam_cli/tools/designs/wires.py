@@ -28,7 +28,7 @@ def bent_kirschner_wire(diameter_mm: float, length_mm: float) -> Solid:
 
 def olive_wire(diameter_mm: float, length_mm: float) -> Solid:
     """A fine wire with a bead that stops against the bone."""
-    bead = ball(2.2 * diameter_mm / 2, (0, 0, 0.45 * length_mm), 24).scale((1, 1, 1.0))
+    bead = ball(2.2 * diameter_mm / 2, (0, 0, 0.45 * length_mm), 24)
     return _pointed(diameter_mm / 2, length_mm, 2.5 * diameter_mm) + bead
 
 
@@ -106,7 +106,7 @@ def rush_pin(line: Line, diameter_mm: float) -> Solid:
     """A round pin with a sledge-runner tip and a hooked end."""
     radius, end = diameter_mm / 2, line.length_mm
     hook = sweep(arc((2 * diameter_mm, 0, 0), 2 * diameter_mm, 180, 10, 14), radius, segments=16)
-    tip = cylinder(0.3 * radius, 0, 3 * diameter_mm, radius, 16).translate((0.0, 0, 0))
+    tip = cylinder(0.3 * radius, 0, 3 * diameter_mm, radius, 16)
     shaft = tip + cylinder(radius, 3 * diameter_mm - 0.1, end, segments=16)
     return line.bend(shaft) + line.place(hook, end)
 

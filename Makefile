@@ -14,7 +14,7 @@ $(VENV)/.core: pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(BIN)/pip install --quiet --editable '.[dev,sam]'
+	$(BIN)/pip install --quiet --editable '.[dev,sam,dicom,serve,onnx,log,blosc]'
 	touch $@
 
 demo: $(VENV)/.core

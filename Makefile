@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench words lint clean
 
 $(VENV)/.core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,10 @@ $(BENCH)/.peers: pyproject.toml tests/bench/peers.txt
 
 bench: $(BENCH)/.peers
 	$(BENCH)/bin/python -m tests.bench $(ARGS)
+
+# What the words are worth: words/report.md.
+words: $(VENV)/.core
+	$(BIN)/fluoro words --preset tiny --report --overwrite -o words
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -33,12 +33,15 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 class Track(Protocol):
-    """Wraps an iterable to show progress; `commands.progress.track` draws it, `silent` does not."""
+    """Wraps an iterable to show progress; `commands.progress.track` draws it, `silent` does not.
 
-    def __call__(self, items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]: ...
+    The description's `str()` is asked for every time it is shown, so it may change on the way.
+    """
+
+    def __call__(self, items: Iterable[Item], description: object, total: int, unit: str) -> Iterable[Item]: ...
 
 
-def silent(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+def silent(items: Iterable[Item], description: object, total: int, unit: str) -> Iterable[Item]:
     """The `Track` of library use and of tests."""
     return items
 

@@ -41,16 +41,19 @@ def _register() -> None:
     from fluorosam_cli.commands import (  # each is thin: heavy imports happen inside the command
         describe,
         eval,
+        export,
         info,
         pack,
         phantom,
         predict,
         render,
         segment_ct,
+        serve,
         train,
+        words,
     )
 
-    for module in (segment_ct, render, describe, pack, train, eval, predict, phantom, info):
+    for module in (segment_ct, render, describe, words, pack, train, eval, predict, serve, export, phantom, info):
         module.register(app)
 
 

@@ -134,6 +134,7 @@ class View(Model):
     source_to_isocenter_mm: float
     pixel_spacing_mm: float
     image_rotation_deg: float = 0.0  # of the image's top against the head's direction
+    deformation: int = 0  # number of the deformed body that was rendered, 0: the scan as it is
     nearest_mm: float = 0.0  # depths from the source between which the body is in the beam
     farthest_mm: float | None = None
     intrinsic: Matrix3x3
@@ -240,6 +241,7 @@ class Shards(Model):
     structures: list[str]  # masks refer to this list by position
     cases: dict[str, Split]
     phrases: list[ShardsPhrase]
+    integrals: IntegralsHeader | None = None  # what the images' integrals hold, where they have any
     shards: list[Shard]
 
 
@@ -255,6 +257,8 @@ class ModelConfig(Model):
     grid_px: int  # side of the image embedding
     embedding_dim: int
     neck_dim: int
+    neck_blocks: int = 3
+    detail_dim: int = 0  # channels of features at 4 x the grid that reach the decoder; 0: none, as in the paper
     upscale_stages: int  # each doubles the resolution of the mask logits
     decoder_depth: int
     decoder_heads: int
@@ -262,13 +266,26 @@ class ModelConfig(Model):
     text_dim: int
     text_hidden_dim: int
     codebook_size: int  # 0: no quantiser
-    text_map: bool  # a first mask from words goes to the decoder as its mask prompt
+    text_map: bool  # a first mask from words goes to the decoder as its mask prompt; needs detail_dim
+    travel: bool = False  # the decoder also predicts the path length inside the structure
+    adapters: bool = False  # small trainable layers behind every block of the backbone
 
 
 class TextEncoderConfig(Model):
     name: str  # "minilm", "open_clip:ViT-B-32:..."
     revision: str
     dim: int
+
+
+class WordsHeader(Model):
+    """A text head that has learnt its words and has seen no image."""
+
+    format: Literal["fluoro.words/1"] = "fluoro.words/1"
+    text_encoder: TextEncoderConfig
+    weights: str = "words.safetensors"
+    weights_sha256: Sha256
+    names: list[str]  # the quantiser's code i belongs to names[i % len(names)]
+    scores: dict[str, float]
 
 
 class Checkpoint(Model):
@@ -282,6 +299,7 @@ class Checkpoint(Model):
     structures: list[str]  # what the model was trained to find
     shards_sha256: Sha256
     metrics: dict[str, float]
+    training: dict[str, object] = {}  # how it was trained: recipe, rates, batch
 
 
 # --- metrics and predictions ------------------------------------------------------------------------------------------
@@ -294,64 +312,209 @@ class Estimate(Model):
     count: int
 
 
+class MaskScores(Model):
+    """How well a set of masks was found; None where nothing was measured."""
+
+    masks: int
+    iou: Estimate | None  # of the mask with the highest predicted IoU
+    dice: Estimate | None
+    nsd: Estimate | None  # share of both outlines within `Metrics.nsd_tolerance` of the other
+    hd95: Estimate | None  # in `Metrics.surface_unit`
+
+
 class StructureScores(Model):
     structure: str
     prompt: str
     mean_area_px: float
-    iou: Estimate
-    dice: Estimate
+    scores: MaskScores
+
+
+class PartScores(Model):
+    """Means over the structures of a group or a region of the body, or over those of one view."""
+
+    of: Literal["group", "region", "view"]
+    name: str
+    prompt: str
+    scores: MaskScores
 
 
 class PromptScores(Model):
-    prompt: str  # "text", "text+1", ..., "points+1", "box"
-    iou: Estimate  # mean over structures
-    dice: Estimate
-    oracle_iou: float  # best of the three masks, reported apart
+    prompt: str  # "text", "text+1", ..., "points+1", ..., "box", "box+1", ...
+    over_structures: MaskScores  # each structure counts once, however often it is seen
+    over_samples: MaskScores  # each mask counts once
+    oracle_iou: float | None  # over structures; best of the alternatives by comparing with the truth, reported apart
+
+
+class ClicksNeeded(Model):
+    """Clicks until the IoU reaches a goal (NoC); a mask that never does counts as `cap`."""
+
+    start: Literal["text", "points", "box"]
+    goal_iou: float
+    cap: int
+    clicks: Estimate  # over structures
+    failed: float  # share of masks that never do
+
+
+class PresenceScores(Model):
+    present: int  # phrases of structures that are in the image
+    absent: int
+    auroc: float | None
+    threshold: float
+    false_positive_rate: float  # share of absent ones called present
+    true_positive_rate: float
+
+
+class ParaphraseScores(Model):
+    """The same mask asked for with several held-out phrases."""
+
+    masks: int
+    phrases: float  # of each mask, on average
+    iou: Estimate  # over structures
+    range: Estimate  # highest less lowest IoU
+    sd: Estimate
+
+
+class EvaluatedModel(Model):
+    kind: Literal["fluoro", "sam", "medsam", "sam-med2d", "onnx"]
+    name: str
+    sha256: Sha256  # of the checkpoint's header, or of the weights
+    takes: list[Literal["text", "points", "box", "mask"]]  # prompts it understands; others are left out
+
+
+class EvaluatedData(Model):
+    kind: Literal["shards", "images"]
+    sha256: Sha256
+    split: Split | None
+    images: int
+    cases: int
+    images_held: int  # in the split or folder; more than `images` under --limit
+    unknown_names: dict[str, int] = {}  # of masks that no structure could be found for
+    problems: list[str] = []  # masks and images that could not be used
 
 
 class Metrics(Model):
     format: Literal["fluoro.metrics/1"] = "fluoro.metrics/1"
-    checkpoint_sha256: Sha256
-    data_sha256: Sha256
-    split: Split
-    phrases: Literal["train", "test", "all"]
+    model: EvaluatedModel
+    data: EvaluatedData
+    phrases: Literal["train", "test", "all", "file"]
     samples: str = "samples.csv"
     report: str = "report.html"
-    images: int
+    bootstrap_over: Literal["cases", "images"]
+    surface_unit: Literal["mm", "px"]  # mm in the plane of the detector
+    nsd_tolerance: float
     prompts: list[PromptScores]
     structures: list[StructureScores]
-    largest_ten_text_iou: float
-    presence_auroc: float | None
+    parts: list[PartScores]
+    clicks_needed: list[ClicksNeeded]
+    presence: PresenceScores | None
+    paraphrases: ParaphraseScores | None
+    largest_ten_text_iou: float | None
+
+
+class PairedScores(Model):
+    prompt: str
+    metric: Literal["iou", "dice", "nsd", "hd95"]
+    masks: int  # that both have
+    a: float  # mean over structures
+    b: float
+    difference: Estimate  # b - a, mean over structures
+
+
+class Comparison(Model):
+    format: Literal["fluoro.comparison/1"] = "fluoro.comparison/1"
+    a: EvaluatedModel
+    b: EvaluatedModel
+    data: EvaluatedData
+    report: str = "report.html"
+    bootstrap_over: Literal["cases", "images"]
+    prompts: list[PairedScores]
+    structures: dict[str, list[PairedScores]]
+    only_a: int  # rows without a partner
+    only_b: int
 
 
 class PredictedMask(Model):
     prompt: int  # position in `prompts`
     structure: str | None  # what the phrase was understood as
+    understood: Literal["known", "respelt", "ambiguous", "unknown"] | None = None  # how; None without a phrase
+    asked: str | None = None  # the words the network was given
     mask: str
     score: float  # predicted IoU
-    presence: float | None
+    presence: float | None  # probability that it is in the image; None without a phrase
     rle: Rle
     box_xyxy: BoxXYXY | None
     area_px: int
+    area_mm2: float | None = None  # in the plane that `spacing_plane` names
 
 
 class Prompt(Model):
-    text: str | None
-    points_xy: list[tuple[float, float]]
-    point_labels: list[Literal[0, 1]]
-    box_xyxy: tuple[float, float, float, float] | None
+    text: str | None = None
+    points_xy: list[tuple[float, float]] = []
+    point_labels: list[Literal[0, 1]] = []
+    box_xyxy: tuple[float, float, float, float] | None = None
+    mask: str | None = None  # file of a mask of the image's size, beside the file that names it
+
+
+class Prompts(Model):
+    """What `predict --prompts` reads; a list of its prompts alone is read as well."""
+
+    format: Literal["fluoro.prompts/1"] = "fluoro.prompts/1"
+    prompts: list[Prompt]
 
 
 class Prediction(Model):
     format: Literal["fluoro.prediction/1"] = "fluoro.prediction/1"
     image: str
     image_sha256: Sha256
+    frame: int = 1  # of a film, counted from 1
+    frames: int = 1
     width: int
     height: int
+    polarity: Literal["bone_bright", "bone_dark"] = "bone_bright"  # as a viewer shows it
+    polarity_from: Literal["header", "detected", "option"] = "detected"
+    pixel_spacing_mm: tuple[float, float] | None = None  # between rows, between columns
+    spacing_plane: Literal["detector", "patient", "unknown"] | None = None  # where that, and so areas, are measured
     checkpoint_sha256: Sha256
     overlay: str = "overlay.png"
+    files: list[str] = []  # the same masks in other formats
     prompts: list[Prompt]
     masks: list[PredictedMask]
+    absent: dict[str, float] = {}  # presence of the structures that `--all` did not find
+
+
+class OnnxTensor(Model):
+    name: str
+    type: str
+    shape: list[int | str]  # a word for a length that the caller chooses
+
+
+class OnnxNetwork(Model):
+    file: str
+    sha256: Sha256
+    inputs: list[OnnxTensor]
+    outputs: list[OnnxTensor]
+
+
+class OnnxPhrase(Model):
+    """A row of the table of text features."""
+
+    text: str
+    structure: str
+
+
+class Onnx(Model):
+    """What `export --onnx` writes; docs/onnx.md says how to use it."""
+
+    format: Literal["fluoro.onnx/1"] = "fluoro.onnx/1"
+    checkpoint_sha256: Sha256
+    image_size_px: int  # of the encoder's square
+    mask_input_px: int
+    logits_px: int
+    text_encoder: TextEncoderConfig
+    text_features: str  # file: float32, little endian, a row of `text_encoder.dim` for each phrase
+    phrases: list[OnnxPhrase]
+    encoder: OnnxNetwork
+    decoder: OnnxNetwork
 
 
 # --- run: how an output came about ------------------------------------------------------------------------------------
@@ -381,8 +544,12 @@ ARTEFACTS: dict[str, type[Model]] = {
     "views.json": Views,
     "descriptions.json": Descriptions,
     "shards.json": Shards,
+    "words.json": WordsHeader,
     "checkpoint.json": Checkpoint,
     "metrics.json": Metrics,
+    "comparison.json": Comparison,
+    "prompts.json": Prompts,
     "prediction.json": Prediction,
+    "onnx.json": Onnx,
     "run.json": Run,
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from fluorosam_cli.artefacts import sha256_of, write_json
 from fluorosam_cli.contracts import Shard, Shards, ShardsPhrase, Split
-from fluorosam_cli.dataset.shards import HEADER, PackedImage, pack_mask, write_shard
+from fluorosam_cli.dataset.shards import HEADER, PackedImage, pack_mask, positions_to_bits, write_shard
 
 STRUCTURES = ["heart", "liver", "lung_left", "lung_right"]
 PHRASES = {
@@ -52,6 +52,7 @@ def write_shapes(folder: Path, size: int = 64, images: int = 8, splits: tuple[Sp
                 PackedImage(
                     image, (size, size), (size, size), 2 * number + i % 2, b"pa", (0.0, 0.0), 1.0,
                     [row for row in rows if row is not None],
+                    positions_to_bits([k for k, n in enumerate(STRUCTURES) if n not in masks], len(STRUCTURES)),
                 )
             )  # fmt: skip
         name = f"{split}-00000.h5"

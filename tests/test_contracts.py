@@ -29,6 +29,9 @@ IDENTITY3 = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 IDENTITY4 = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 RLE = {"size": [4, 4], "counts": "04L0"}
 ESTIMATE = {"mean": 0.5, "ci95_low": 0.4, "ci95_high": 0.6, "count": 3}
+MASK_SCORES = {"masks": 3, "iou": ESTIMATE, "dice": ESTIMATE, "nsd": None, "hd95": None}
+EVALUATED_MODEL = {"kind": "fluoro", "name": "small, step 9", "sha256": SHA, "takes": ["text", "points"]}
+EVALUATED_DATA = {"kind": "shards", "sha256": SHA, "split": "test", "images": 1, "cases": 1, "images_held": 2}
 MODEL_NUMBERS = {name: 8 for name, field in ModelConfig.model_fields.items() if field.annotation is int}
 
 MINIMAL: dict[str, dict] = {
@@ -114,18 +117,36 @@ MINIMAL: dict[str, dict] = {
         "shards_sha256": SHA,
         "metrics": {"iou": 0.5},
     },
+    "words": {
+        "text_encoder": {"name": "minilm", "revision": "0.1.0", "dim": 384},
+        "weights_sha256": SHA,
+        "names": ["spleen"],
+        "scores": {"words_train_accuracy": 1.0},
+    },
     "metrics": {
-        "checkpoint_sha256": SHA,
-        "data_sha256": SHA,
-        "split": "test",
+        "model": EVALUATED_MODEL,
+        "data": EVALUATED_DATA,
         "phrases": "test",
-        "images": 1,
-        "prompts": [{"prompt": "text", "iou": ESTIMATE, "dice": ESTIMATE, "oracle_iou": 0.6}],
-        "structures": [
-            {"structure": "spleen", "prompt": "text", "mean_area_px": 10, "iou": ESTIMATE, "dice": ESTIMATE}
-        ],
+        "bootstrap_over": "cases",
+        "surface_unit": "mm",
+        "nsd_tolerance": 2,
+        "prompts": [{"prompt": "text", "over_structures": MASK_SCORES, "over_samples": MASK_SCORES, "oracle_iou": 0.6}],
+        "structures": [{"structure": "spleen", "prompt": "text", "mean_area_px": 10, "scores": MASK_SCORES}],
+        "parts": [{"of": "region", "name": "abdomen", "prompt": "text", "scores": MASK_SCORES}],
+        "clicks_needed": [{"start": "points", "goal_iou": 0.9, "cap": 20, "clicks": ESTIMATE, "failed": 0.5}],
+        "presence": None,
+        "paraphrases": None,
         "largest_ten_text_iou": 0.5,
-        "presence_auroc": None,
+    },
+    "comparison": {
+        "a": EVALUATED_MODEL,
+        "b": EVALUATED_MODEL,
+        "data": EVALUATED_DATA,
+        "bootstrap_over": "cases",
+        "prompts": [{"prompt": "text", "metric": "iou", "masks": 3, "a": 0.4, "b": 0.5, "difference": ESTIMATE}],
+        "structures": {},
+        "only_a": 0,
+        "only_b": 0,
     },
     "prediction": {
         "image": "a.png",
@@ -146,6 +167,25 @@ MINIMAL: dict[str, dict] = {
                 "area_px": 0,
             }
         ],
+    },
+    "prompts": {"prompts": [{"text": "left femur"}, {"points_xy": [[1, 2]], "point_labels": [0]}]},
+    "onnx": {
+        "checkpoint_sha256": SHA,
+        "image_size_px": 192,
+        "mask_input_px": 96,
+        "logits_px": 96,
+        "text_encoder": {"name": "minilm", "revision": "1", "dim": 8},
+        "text_features": "phrases.f32",
+        "phrases": [{"text": "left femur", "structure": "femur_left"}],
+        **{
+            name: {
+                "file": f"{name}.onnx",
+                "sha256": SHA,
+                "inputs": [{"name": "image", "type": "float32", "shape": ["n", 192]}],
+                "outputs": [],
+            }
+            for name in ("encoder", "decoder")
+        },
     },
     "run": {
         "stage": "render",

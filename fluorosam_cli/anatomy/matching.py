@@ -70,6 +70,11 @@ def ranked(index: Index, text: str, n: int = 5) -> list[Match]:
     return [Match(name, round(score, 3)) for name, score in order[:n] if score >= LEAST]
 
 
+def respelt(index: Index, text: str) -> tuple[str, float]:
+    """The text with its unknown words replaced by the known ones most like them, and how like the worst of these is."""
+    return _respelt(index, normalised(text).split())
+
+
 def _likenesses(index: Index, text: str) -> list[tuple[str, float]]:
     """(name, score) of the phrases that share words with `text`: twice the weight shared over that of both."""
     asked = content_bag(text)

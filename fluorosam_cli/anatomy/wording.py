@@ -16,6 +16,7 @@ LIGATURES = str.maketrans({"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae", "ß":
 ARTICLES = re.compile(r"\b(the|a|an|(the |a )?patient s|his|her|their)\b")
 NOT_PLAIN = re.compile(r"[^a-z0-9.]+|(?<!\d)\.|\.(?!\d)")  # a point counts inside a number only
 GLUED = re.compile(r"(?<=\d)(mm|cm|fr|french|g|gauge|inch|degrees?|hole|x)(?=[\d\s]|$)")  # "12mm", "5x12"
+HAS_DIGIT = re.compile(r"\d")  # most phrases have none, and the substitutions take time
 SIDE_WORDS = re.compile(r"\b(left|right|l|r) (?:hand )?sided?\b")  # "left-sided", "of the left side"
 LEVEL = re.compile(r"\b(c|t|th|d|l|s) ?(\d{1,2})\b")
 SIDED_NUMBER = re.compile(r"(\d+)([lr])")  # "5l" of "rib 5L"
@@ -41,8 +42,11 @@ def table() -> dict[str, Any]:
 @lru_cache(maxsize=1 << 17)
 def normalised(text: str) -> str:
     """Lower case, no accents, punctuation or articles, single spaces: what counts as typed alike."""
-    plain = unicodedata.normalize("NFKD", text.translate(LIGATURES)).encode("ascii", "ignore").decode().lower()
-    plain = GLUED.sub(r" \1 ", NOT_PLAIN.sub(" ", plain))
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text.translate(LIGATURES)).encode("ascii", "ignore").decode()
+    plain = NOT_PLAIN.sub(" ", text.lower())
+    if HAS_DIGIT.search(plain):
+        plain = GLUED.sub(r" \1 ", plain)
     return " ".join(ARTICLES.sub(" ", plain).split())
 
 
@@ -54,8 +58,10 @@ def content_bag(text: str) -> tuple[str, ...]:
     """
     plain = normalised(text)
     plain = _respelt().sub(lambda match: _spelling()[match[0]], plain)
-    plain = SIDE_WORDS.sub(r"\1", plain)
-    plain = LEVEL.sub(lambda match: DORSAL.get(match[1], match[1]) + match[2], plain)
+    if "side" in plain:
+        plain = SIDE_WORDS.sub(r"\1", plain)
+    if HAS_DIGIT.search(plain):
+        plain = LEVEL.sub(lambda match: DORSAL.get(match[1], match[1]) + match[2], plain)
     words: list[str] = []
     before, typed = "", plain.split()
     for word, after in zip(typed, [*typed[1:], ""], strict=False):
@@ -77,6 +83,7 @@ def is_side_letter(word: str, after: str) -> bool:
     return word in ("l", "r") and after not in table()["small"]["letter_shapes"]
 
 
+@cache
 def _same(word: str) -> str:
     if word in _numbers():
         return _numbers()[word]
@@ -97,7 +104,9 @@ def _spelling() -> dict[str, str]:
 
 @cache
 def _respelt() -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, _spelling())))
+    """Any of the other spellings; a look at the first letter settles most places."""
+    first = "".join(sorted({re.escape(other[0]) for other in _spelling()}))
+    return re.compile(f"(?=[{first}])(?:{'|'.join(map(re.escape, _spelling()))})")
 
 
 @cache

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from fluorosam_cli.commands.stage import Stage, command
 from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
-    from fluorosam_cli.text.describe import Asking
+    from fluorosam_cli.text.describe import Asking, Own
     from fluorosam_cli.text.llm import Question
 
 log = logging.getLogger("fluoro")
@@ -42,6 +43,9 @@ def describe(
         typer.Option(metavar="PHRASE", help="Only print what a phrase means; - reads one a line from stdin."),
     ] = None,
     templates: Annotated[int, typer.Option(min=0, max=MOST_REQUESTS, help="Requests made from each train phrase.")] = 2,
+    tools: Annotated[
+        list[Path] | None, typer.Option(help="Also these meshes of tools and their tools.toml, as for fluoro render.")
+    ] = None,
     llm: Annotated[str | None, typer.Option(help="Also ask this model of an OpenAI-compatible server.")] = None,
     base_url: Annotated[str | None, typer.Option(help="The server; OpenAI's own by default.")] = None,
     per_name: Annotated[int, typer.Option(min=1, max=100, help="Phrases asked of the model for each name.")] = 8,
@@ -52,8 +56,8 @@ def describe(
 ) -> dict[str, object]:
     """Write the phrases that name each structure and tool: from the lexicon, and from a language model when asked."""
     if resolve is not None:
-        if names or llm:
-            raise UsageError("--resolve only looks up words", "leave out the names and --llm")
+        if names or llm or tools:
+            raise UsageError("--resolve only looks up words", "leave out the names, --tools and --llm")
         _print_meanings(_phrases(resolve), stage.options["json"])
         raise typer.Exit
     from fluorosam_cli.text.describe import Asking, questions
@@ -63,22 +67,23 @@ def describe(
     if not llm and (base_url or price):
         raise UsageError(f"{'--base-url' if base_url else '--price'}: no model is asked", "add --llm MODEL")
     chosen = _chosen(names or [])
+    own = _own(tools or [])
     asking = Asking(LanguageModel(llm, base_url, parallel, rate, timeout), per_name) if llm else None
     to_ask = [q for q in questions(chosen, asking) if not asking.llm.cached(q)] if asking else []
     if stage.dry_run:
-        return stage.plan(**_plan(chosen, templates, to_ask, asking, price))
+        return stage.plan(**_plan(chosen, templates, to_ask, asking, price, own))
     if asking and to_ask:
         asking.llm.check_ready()
     for option in NOT_CONFIGURATION:
         stage.resolved.pop(option, None)
     with stage.output("descriptions.json") as output:
         if output.finished:
-            return {"names": len(chosen), "descriptions": "complete already"}
-        counts = run(output, chosen, templates, stage.seed, asking, stage.track)
+            return {"names": len(chosen) + len(own), "descriptions": "complete already"}
+        counts = run(output, chosen, templates, stage.seed, asking, stage.track, own)
         output.failed = [f"{name}: the model's answer is not the JSON asked for" for name in counts.unanswered]
     for problem in counts.rejected:
         log.info("rejected %s", problem)
-    summary: dict[str, object] = {"names": len(chosen), "descriptions": counts.descriptions}
+    summary: dict[str, object] = {"names": len(chosen) + len(own), "descriptions": counts.descriptions}
     if asking:
         summary |= {"calls": len(to_ask), "from_llm": counts.from_llm, "rejected": len(counts.rejected)}
     return {**summary, "failed": output.failed}
@@ -99,18 +104,30 @@ def _chosen(words: list[str]) -> list[str]:
     return list(chosen or names())
 
 
+def _own(folders: list[Path]) -> "Own":
+    """The phrases of users' tools."""
+    if not folders:
+        return {}
+    from fluorosam_cli.text.tool_words import words_of
+    from fluorosam_cli.tools.meshes import load_tools
+
+    return words_of(load_tools(*folders))
+
+
 def _plan(
     chosen: Sequence[str],
     templates: int,
     to_ask: "Sequence[Question]",
     asking: "Asking | None",
     price: tuple[float, float] | None,
+    own: "Own",
 ) -> dict[str, object]:
     from fluorosam_cli.text.describe import NAMES_PER_CALL, TOKENS_PER_PHRASE, asked_for
     from fluorosam_cli.text.phrases import phrases_of
 
     phrases = sum(len(phrases_of(name)) + templates * len(asked_for(name)) for name in chosen)
-    plan: dict[str, object] = {"names": len(chosen), "phrases": phrases}
+    phrases += sum(len(found) + templates * len(asked_for(name, own)) for name, found in own.items())
+    plan: dict[str, object] = {"names": len(chosen) + len(own), "phrases": phrases}
     if asking:
         prompt = sum(question.approximate_tokens for question in to_ask)
         answer = min(len(chosen), len(to_ask) * NAMES_PER_CALL) * asking.phrases_per_name * TOKENS_PER_PHRASE

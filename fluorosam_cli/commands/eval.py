@@ -1,14 +1,19 @@
-"""`fluoro eval`: a checkpoint and shards -> metrics and a report."""
+"""`fluoro eval`: a model and images with known masks -> metrics and a report; or two of those side by side."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fluorosam_cli.commands.stage import Stage, command
+from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
     from fluorosam_cli.contracts import Metrics
+
+log = logging.getLogger("fluoro")
+ALL = "text,text+points,points,box,box+points,presence,paraphrases"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,52 +22,152 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     stage: Stage,
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint or run folder written by `fluoro train`.")],
-    shards: Annotated[Path, typer.Argument(help="Folder written by `fluoro pack`.")],
-    split: Annotated[
-        Literal["test", "val", "train"] | None,
-        typer.Option(help="Which cases.", show_default="test if there are any, else val"),
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CHECKPOINT] DATA",
+            help="CHECKPOINT: a checkpoint or run folder, or `builtin`; left out with --model. "
+            "DATA: shards, a folder with images/ and masks/ID/STRUCTURE.png, or a COCO JSON file.",
+        ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Other weights: sam:vit_b:PATH, medsam:PATH, sam-med2d:PATH, onnx:PATH.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option(help="Which of these to ask, with commas between; `text` alone is quickest.", metavar="KINDS")
+    ] = ALL,
+    clicks: Annotated[
+        int, typer.Option(min=0, max=20, help="Clicks scored one by one, after text or box, and alone.")
+    ] = 8,
+    noc: Annotated[
+        int, typer.Option(min=0, max=100, help="Click on to so many for masks below IoU 0.9 (NoC); 0: do not.")
+    ] = 20,
     phrases: Annotated[
         Literal["train", "test", "all"], typer.Option(help="Words seen in training, words held out, or both.")
     ] = "all",
-    clicks: Annotated[int, typer.Option(min=0, max=20, help="Simulated clicks after text, and alone.")] = 3,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Phrases of your own: CSV (structure, phrase) or JSON {structure: [phrases]}.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["test", "val", "train"] | None,
+        typer.Option(help="Which cases of shards.", show_default="test if there are any, else val"),
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many images, spread over the split.", show_default=False)
+        int | None, typer.Option(min=1, help="At most so many images, spread evenly.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first mask that cannot be used.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Set two finished evaluations side by side instead.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> dict[str, object]:
-    """Measure a checkpoint on held-out images, asked with text, points and boxes; write numbers and a report."""
+    """Measure a model on images with known masks, asked with words, clicks and boxes; write numbers and a report."""
+    if compare:
+        if paths or model:
+            raise UsageError("--compare takes two finished evaluations and nothing else", "fluoro eval --compare a/ b/")
+        return _compare(stage, *compare)
+    chosen, data = _model_and_data(paths or [], model)
     from fluorosam_cli.artefacts import read_header
-    from fluorosam_cli.contracts import Checkpoint, Metrics
-    from fluorosam_cli.dataset.shards import HEADER as SHARDS
-    from fluorosam_cli.evaluation.evaluate import HEADER, plan_eval
+    from fluorosam_cli.contracts import Metrics
+    from fluorosam_cli.evaluation.evaluate import HEADER, EvalPlan, choose_images
     from fluorosam_cli.evaluation.evaluate import evaluate as score
-    from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
-    from fluorosam_cli.model.checkpoint import find_checkpoint
-    from fluorosam_cli.prediction.predictor import Predictor, choose_device
+    from fluorosam_cli.evaluation.protocol import Protocol, understood
+    from fluorosam_cli.evaluation.segmenter import load_segmenter
+    from fluorosam_cli.evaluation.sources import open_source, read_prompts
+    from fluorosam_cli.prediction.predictor import choose_device
 
-    plan = plan_eval(shards, split, phrases, clicks, limit, stage.seed)
-    folder = find_checkpoint(checkpoint)
+    series = _series(prompts)
     device = choose_device(device)
+    source = open_source(data, split)
+    words = read_prompts(prompt_file, source.structures) if prompt_file else source.words(phrases)
+    images = choose_images(len(source), limit)
+    segmenter, described = load_segmenter(chosen, device)
+    asked = understood(series, described)
+    if not asked:
+        raise UsageError(
+            f"--prompts {prompts}: {described.name} takes {', '.join(described.takes)}", "choose among those"
+        )
+    if any(part in ("text", "presence") for kind in asked for part in kind.split("+")) and not any(words.values()):
+        raise FluoroError(f"{data}: no structure has a {phrases} phrase", "choose other --phrases")
+    protocol = Protocol(asked, clicks, noc, words, source.words("test"), stage.seed)
+    _tell(source.unknown_names, series, asked, described.name)
     if stage.dry_run:
-        header = read_header(folder / CHECKPOINT, Checkpoint)
-        return stage.plan(images=len(plan.images), split=plan.split, preset=header.model.preset, step=header.step)
-    predictor = Predictor.from_checkpoint(folder, device)
-    with stage.output(HEADER, inputs=[folder / CHECKPOINT, shards / SHARDS], device=device) as output:
+        return stage.plan(
+            images=len(images), held=len(source), split=source.split, structures=len(source.structures),
+            model=described.name, prompts=list(asked), answers_per_mask=protocol.answers_per_mask(),
+        )  # fmt: skip
+    stage.resolved |= {"model_sha256": described.sha256, "data_sha256": source.sha256}
+    log.info("%d of %d images, at most %d answers for each mask", len(images), len(source), protocol.answers_per_mask())
+    inputs = [prompt_file] if prompt_file else []
+    plan = EvalPlan(source, images, "file" if prompt_file else phrases, protocol, strict)
+    with stage.output(HEADER, inputs=inputs, device=device) as output:
         if output.finished:
-            output.skipped = len(plan.images)
+            output.skipped = len(images)
             metrics = read_header(output.path / HEADER, Metrics)
         else:
-            metrics = score(plan, predictor, output, stage.track).metrics
+            metrics = score(plan, segmenter, described, output, stage.track)
     return _summary(metrics)
 
 
-def _summary(metrics: "Metrics") -> dict[str, object]:
+def _model_and_data(paths: list[str], model: str | None) -> tuple[str, Path]:
+    if len(paths) != (1 if model else 2):
+        wanted = "DATA, as --model says what is evaluated" if model else "CHECKPOINT DATA"
+        raise UsageError(f"{len(paths)} arguments given, expected: {wanted}", "for example fluoro eval runs/a shards/")
+    return model or paths[0], Path(paths[-1])
+
+
+def _series(prompts: str) -> tuple[str, ...]:
+    from fluorosam_cli.evaluation.protocol import SERIES
+
+    asked = [word.strip() for word in prompts.split(",") if word.strip()]
+    for word in asked:
+        if word not in SERIES:
+            raise UsageError(f"--prompts {word}: not known", f"choose among {', '.join(SERIES)}")
+    if not asked:
+        raise UsageError("--prompts: is empty", f"choose among {', '.join(SERIES)}")
+    return tuple(kind for kind in SERIES if kind in asked)
+
+
+def _tell(unknown: dict[str, int], series: tuple[str, ...], asked: tuple[str, ...], name: str) -> None:
+    if unknown:
+        listed = ", ".join(f"{name} ({count})" for name, count in unknown.items())
+        log.warning("skipped, as no structure is known by these names: %s", listed)
+    blank = [kind for kind in series if kind not in asked]
+    if blank:
+        log.info("left blank, as %s does not take them: %s", name, ", ".join(blank))
+
+
+def _compare(stage: Stage, first: Path, second: Path) -> dict[str, object]:
+    from fluorosam_cli.evaluation.compare import HEADER, compare, read_evaluation
+
+    if stage.options["out"] is None:
+        stage.folder = Path("comparison")
+    a, b = read_evaluation(first), read_evaluation(second)
+    if stage.dry_run:
+        return stage.plan(a=a.metrics.model.name, b=b.metrics.model.name, rows=[len(a.rows), len(b.rows)])
+    with stage.output(HEADER, inputs=[a.header, b.header]) as output:
+        found = compare(a, b, output, stage.seed)
     return {
-        "images": metrics.images,
-        "split": metrics.split,
-        "iou": {scores.prompt: scores.iou.mean for scores in metrics.prompts},
+        "a": found.a.name,
+        "b": found.b.name,
+        "iou_difference": {s.prompt: s.difference.mean for s in found.prompts if s.metric == "iou"},
+    }
+
+
+def _summary(metrics: "Metrics") -> dict[str, object]:
+    means = {s.prompt: s.over_structures.iou.mean for s in metrics.prompts if s.over_structures.iou}
+    return {
+        "model": metrics.model.name,
+        "images": metrics.data.images,
+        "split": metrics.data.split,
+        "iou": means,
         "largest_ten_text_iou": metrics.largest_ten_text_iou,
-        "presence_auroc": metrics.presence_auroc,
+        "presence_auroc": metrics.presence.auroc if metrics.presence else None,
+        "skipped_names": metrics.data.unknown_names,
+        "failed": metrics.data.problems,
     }

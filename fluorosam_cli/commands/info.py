@@ -26,9 +26,13 @@ FORMATS: tuple[tuple[str, str, str, str], ...] = (  # name, file, written by, re
     ("fluoro.poses/1", "poses.json", "you", "render --poses"),
     ("fluoro.descriptions/1", "descriptions.json", "describe", "pack"),
     ("fluoro.shards/1", "shards.json", "pack", "train, eval"),
-    ("fluoro.checkpoint/1", "checkpoint.json", "train", "eval, predict"),
+    ("fluoro.words/1", "words.json", "words", "train"),
+    ("fluoro.checkpoint/1", "checkpoint.json", "train", "eval, predict, serve, export"),
     ("fluoro.metrics/1", "metrics.json", "eval", ""),
+    ("fluoro.comparison/1", "comparison.json", "eval --compare", ""),
+    ("fluoro.prompts/1", "prompts.json", "you", "predict --prompts"),
     ("fluoro.prediction/1", "prediction.json", "predict", ""),
+    ("fluoro.onnx/1", "onnx.json", "export --onnx", ""),
     ("fluoro.run/1", "run.json", "every stage", "every stage, with --resume"),
 )
 

@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 15.0
 log = logging.getLogger("fluoro")
 
 
-def track(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+def track(items: Iterable[Item], description: object, total: int, unit: str) -> Iterable[Item]:
     """Pass `items` on while showing how many of `total` are done, their rate and the time left."""
     if sys.stderr.isatty():
         yield from _bar(items, description, total, unit)
@@ -30,7 +30,7 @@ def track(items: Iterable[Item], description: str, total: int, unit: str) -> Ite
     log.info("%s: %d %s in %.1f s", description, count, unit, time.monotonic() - started)
 
 
-def _bar(items: Iterable[Item], description: str, total: int, unit: str) -> Iterable[Item]:
+def _bar(items: Iterable[Item], description: object, total: int, unit: str) -> Iterable[Item]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,11 +43,12 @@ def _bar(items: Iterable[Item], description: str, total: int, unit: str) -> Iter
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(description, total=total, rate="")
+        task = progress.add_task(str(description), total=total, rate="")
         for item in items:
             yield item
             speed = progress.tasks[0].speed
-            progress.update(task, advance=1, rate=_pace(speed, unit) if speed else "")
+            rate = _pace(speed, unit) if speed else ""
+            progress.update(task, advance=1, description=str(description), rate=rate)
 
 
 def _pace(rate: float, unit: str) -> str:

@@ -55,6 +55,12 @@ def render(
         list[Path] | None,
         typer.Option(help="Folder of STL, OBJ or PLY tools, used instead of the catalogue.", show_default=False),
     ] = None,
+    augment_anatomy: Annotated[
+        int,
+        typer.Option(
+            min=0, max=999, help="Deformed bodies of each case that views are also taken of: scaled, bent, breathing."
+        ),
+    ] = 0,
     contrast: Annotated[
         list[str] | None,
         typer.Option(help="Structure or group filled with contrast agent (repeatable).", show_default=False),
@@ -119,6 +125,8 @@ def render(
     _check_choice("--interpolation", interpolation, ("siddon", "joseph"))
     if poses and names:
         raise UsageError("--poses and --view exclude each other", "give one of them")
+    if poses and augment_anatomy:
+        raise UsageError("--poses and --augment-anatomy exclude each other", "give one of them")
     tooling = _tooling(tools_per_view, tools)
     if projector == "deepdrr" and (tooling.tools or contrast):
         raise UsageError("--projector deepdrr shows neither tools nor contrast agent", "leave them out")
@@ -142,6 +150,7 @@ def render(
         ),
         tooling=tooling,
         extras=Extras(raw, travel, integrals_header(integrals_size, tooling) if integrals else None),
+        deformations=augment_anatomy,
         device=devices[0],
         threads=threads or available_threads(),
     )

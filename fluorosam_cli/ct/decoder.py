@@ -29,12 +29,16 @@ DAMAGED = "its compressed pixels are damaged"
 
 
 def stored_planes(slices: list[Slice]) -> Iterator[np.ndarray]:
-    """The stored values, (rows, columns), of slices of one file, frames ascending.
+    """The stored values, (rows, columns), of slices of one file, frames ascending. See `stored_frames`."""
+    yield from stored_frames(slices[0].source, slices[0].syntax, [one.frame for one in slices])
+
+
+def stored_frames(source: Source, syntax: str, frames: list[int]) -> Iterator[np.ndarray]:
+    """The stored values, (rows, columns), of some frames of a file, ascending from 0, in its transfer syntax.
 
     Raises Refused, or whatever pydicom makes of a damaged file. Call it inside `silenced`.
     """
-    source, frames = slices[0].source, [one.frame for one in slices]
-    yield from _decode_apart(source, frames) if slices[0].syntax in GDCM_SYNTAXES else decode(source, frames)
+    yield from _decode_apart(source, frames) if syntax in GDCM_SYNTAXES else decode(source, frames)
 
 
 def pixel_digest(one: Slice) -> bytes:

@@ -23,7 +23,8 @@ from fluorosam_cli.ct.sources import Source
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_SIDE = 4096  # columns or rows
+MAX_SIDE = 4096  # columns or rows of a slice
+MAX_DECODED_SIDE = 10_000  # of whatever is decoded: radiographs are larger
 MAX_FRAMES = 20_000
 MAX_FILE_BYTES = 2**32
 MAX_INFLATED_BYTES = 2**28  # of a deflated file, which pydicom holds in memory twice
@@ -249,7 +250,7 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     with source.open() as file:
         data = read_data_set(file, source.size)
     size = (int(data.Rows), int(data.Columns))
-    if max(size) > MAX_SIDE or int(data.get("SamplesPerPixel", 1)) != 1:
+    if max(size) > MAX_DECODED_SIDE or int(data.get("SamplesPerPixel", 1)) != 1:
         raise Unreadable("implausible pixels")
     syntax = data.file_meta.TransferSyntaxUID
     if syntax in GDCM_SYNTAXES:

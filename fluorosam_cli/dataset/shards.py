@@ -1,51 +1,43 @@
-"""HDF5 shards: the only module that knows h5py. One file holds images, their bit-packed masks and geometry tables.
+"""HDF5 shards, written and read: the only module that knows h5py. `shard_layout.py` says what is in them."""
 
-Layout (N images, M masks; no variable-length types, no pickles):
-
-    images            (N, S, S) uint16      one chunk per image, top-left aligned, zero padded
-    inner_hw          (N, 2) int32          rows and columns the image covers
-    original_hw       (N, 2) int32          size before it was scaled to S
-    case              (N,) int32            position in the file's attribute `cases`
-    view              (N,) S32              name of the view
-    angles_deg        (N, 2) float32        positioner primary, secondary
-    pixel_spacing_mm  (N,) float32          of the original image
-    first_mask        (N + 1,) int64        masks of image i: first_mask[i] to first_mask[i + 1]
-    mask/structure    (M,) int32            position in shards.json's `structures`
-    mask/box_xyxy     (M, 4) int32          inclusive-exclusive, in shard pixels
-    mask/area_px      (M,) int32
-    mask/offset       (M + 1,) int64        bytes of mask m: offset[m] to offset[m + 1]
-    mask/bits         (bytes,) uint8        each mask cropped to its box, rows concatenated, packed (first pixel high)
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fluorosam_cli.artefacts import atomic_path, read_header, sha256_of
-from fluorosam_cli.contracts import Shards, Split
+from fluorosam_cli.contracts import Shard, Shards, Split
+from fluorosam_cli.dataset.shard_layout import LAYOUT, MORE_PER_IMAGE, PART_CHUNK_BYTES, PARTS, PER_IMAGE, check_tables
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.render.exposure import Collimation
+from fluorosam_cli.render.integrals import Integrals
 
 HEADER = "shards.json"
-BITS_CHUNK = 1 << 16
-TABLES = {
-    "inner_hw": "int32",
-    "original_hw": "int32",
-    "case": "int32",
-    "view": "S32",
-    "angles_deg": "float32",
-    "pixel_spacing_mm": "float32",
-}
+MAX_OPEN = 256  # files in one process; many systems allow 1024
+BLOSC = 32001  # the filter's number in HDF5's register
+DAMAGE = (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, MemoryError)
+NOTHING = np.zeros(0, np.uint8)
+
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class PackedMask:
     structure: int
-    box_xyxy: tuple[int, int, int, int]
+    box_xyxy: Box
     area_px: int
     bits: np.ndarray  # uint8
+    travel_mm: np.ndarray | None = None  # float16, of the box, rows concatenated
+
+
+@dataclass(frozen=True)
+class PackedIntegrals:
+    hw: tuple[int, int]
+    maps: list[tuple[int, Box, np.ndarray]]  # position among materials and tissues, box, values in it (float16)
 
 
 @dataclass(frozen=True)
@@ -60,16 +52,28 @@ class PackedImage:
     angles_deg: tuple[float, float]
     pixel_spacing_mm: float
     masks: list[PackedMask]
+    absent: np.ndarray = field(default_factory=lambda: NOTHING)  # (B,) uint8, as `positions_to_bits` makes it
+    integrals: PackedIntegrals | None = None
+    field_xyxy: tuple[float, float, float, float] = (nan, nan, nan, nan)
+    field_round: bool = False
 
 
-def pack_mask(mask: np.ndarray, structure: int) -> PackedMask | None:
-    """Crop a boolean mask (H, W) to its box and pack it; None when it is empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+def box_of(plane: np.ndarray) -> Box | None:
+    """The smallest box around all that is not 0 in (H, W); None when nothing is."""
+    rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
     if not len(rows):
         return None
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    crop = mask[box[1] : box[3], box[0] : box[2]]
-    return PackedMask(structure, box, int(crop.sum()), np.packbits(crop))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def pack_mask(mask: np.ndarray, structure: int, travel_mm: np.ndarray | None = None) -> PackedMask | None:
+    """Crop a boolean mask (H, W), and the path lengths (H, W) below it, to its box; None when it is empty."""
+    box = box_of(mask)
+    if box is None:
+        return None
+    inside = np.s_[box[1] : box[3], box[0] : box[2]]
+    travel = None if travel_mm is None else travel_mm[inside].astype(np.float16).ravel()
+    return PackedMask(structure, box, int(mask[inside].sum()), np.packbits(mask[inside]), travel)
 
 
 def unpack_mask(bits: np.ndarray, box_xyxy: np.ndarray, size: int) -> np.ndarray:
@@ -80,36 +84,111 @@ def unpack_mask(bits: np.ndarray, box_xyxy: np.ndarray, size: int) -> np.ndarray
     return mask
 
 
-def write_shard(path: Path, images: list[PackedImage], cases: list[str]) -> None:
-    """Write one shard, whole or not at all. Equal input gives equal bytes."""
+def positions_to_bits(positions: Iterable[int], count: int) -> np.ndarray:
+    """Positions below `count` as bits, first high: (ceil(count / 8),) uint8."""
+    flags = np.zeros(count, bool)
+    flags[list(positions)] = True
+    return np.packbits(flags)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def filters(codec: str) -> dict[str, Any]:
+    """Options of a compressed dataset: `gzip`, or `blosc` (Zstandard), both after shuffling bytes."""
+    if codec == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    return dict(_hdf5plugin("--codec blosc").Blosc(cname="zstd", clevel=5, shuffle=1))
+
+
+def _hdf5plugin(subject: str) -> Any:
+    try:
+        import hdf5plugin
+    except ImportError as error:
+        raise FluoroError(f"{subject}: the filter is not installed", "pip install 'fluorosam-cli[blosc]'") from error
+    return hdf5plugin
+
+
+def write_shard(path: Path, images: Iterable[PackedImage], cases: Sequence[str], codec: str = "gzip") -> int:
+    """Write one shard, whole or not at all, an image at a time; the number of masks in it.
+
+    Equal input gives equal bytes. `cases` are the names that `PackedImage.case` counts; those used are stored.
+    """
     import h5py
 
-    size = images[0].image.shape[0]
-    masks = [mask for image in images for mask in image.masks]
-    lengths = [len(mask.bits) for mask in masks]
-    bits = np.concatenate([mask.bits for mask in masks]) if masks else np.zeros(0, np.uint8)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
-        file.attrs["cases"] = np.array([case.encode() for case in cases])
-        file.create_dataset(
-            "images", data=np.stack([i.image for i in images]), chunks=(1, size, size), compression="gzip",
-            compression_opts=4, shuffle=True, track_times=False,
-        )  # fmt: skip
-        for name, kind in TABLES.items():
-            file.create_dataset(name, data=np.array([getattr(i, name) for i in images], dtype=kind), track_times=False)
-        group = file.create_group("mask")
-        tables = {
-            "first_mask": (file, np.cumsum([0] + [len(i.masks) for i in images]).astype(np.int64)),
-            "structure": (group, np.array([m.structure for m in masks], np.int32)),
-            "box_xyxy": (group, np.array([m.box_xyxy for m in masks], np.int32).reshape(-1, 4)),
-            "area_px": (group, np.array([m.area_px for m in masks], np.int32)),
-            "offset": (group, np.cumsum([0, *lengths]).astype(np.int64)),
+    options = filters(codec)
+    rows: dict[str, list[Any]] = {name: [] for name in (*PER_IMAGE, "absent", "masks", "maps", "hw")}
+    masks: list[tuple[int, Box, int]] = []
+    maps: list[tuple[int, Box]] = []
+    # The format of HDF5 1.10 has checksums on all that describes the data; that before had none.
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        pictures: Any = None
+        bits, travel, values = (_Parts(file, *part, options) for part in PARTS)
+        for image in images:
+            if pictures is None:
+                pictures = _growing(file, "images", "uint16", image.image.shape, (1, *image.image.shape), options)
+            pictures.resize(len(rows["case"]) + 1, axis=0)
+            pictures[-1] = image.image
+            for name in (*PER_IMAGE, "absent"):
+                rows[name].append(getattr(image, name))
+            bits.append([mask.bits for mask in image.masks])
+            travel.append([NOTHING if mask.travel_mm is None else mask.travel_mm for mask in image.masks])
+            masks += [(mask.structure, mask.box_xyxy, mask.area_px) for mask in image.masks]
+            rows["masks"].append(len(image.masks))
+            found = image.integrals or PackedIntegrals((0, 0), [])
+            values.append([part for _, _, part in found.maps])
+            maps += [(number, box) for number, box, _ in found.maps]
+            rows["maps"].append(len(found.maps))
+            rows["hw"].append(found.hw)
+        used, places = np.unique(rows["case"], return_inverse=True)
+        rows["case"] = places.tolist()
+        tables: dict[str, np.ndarray] = {name: np.array(rows[name], kind) for name, (kind, _) in PER_IMAGE.items()}
+        tables |= {
+            "cases": np.array([str(cases[number]).encode() for number in used]),
+            "absent": np.stack(rows["absent"]),
+            "first_mask": _ends(rows["masks"]),
+            "first_map": _ends(rows["maps"]),
+            "mask/structure": np.array([m[0] for m in masks], np.int32),
+            "mask/box_xyxy": np.array([m[1] for m in masks], np.int32).reshape(-1, 4),
+            "mask/area_px": np.array([m[2] for m in masks], np.int32),
+            "integrals/hw": np.array(rows["hw"], np.int32),
+            "integrals/map": np.array([m[0] for m in maps], np.int32),
+            "integrals/box_xyxy": np.array([m[1] for m in maps], np.int32).reshape(-1, 4),
+            "mask/offset": _ends(bits.lengths),
+            "travel/offset": _ends(travel.lengths),
+            "integrals/offset": _ends(values.lengths),
         }
-        for name, (where, data) in tables.items():
-            where.create_dataset(name, data=data, track_times=False)
-        packed: dict[str, Any] = (
-            {"chunks": (min(BITS_CHUNK, len(bits)),), "compression": "gzip", "compression_opts": 4} if len(bits) else {}
-        )
-        group.create_dataset("bits", data=bits, track_times=False, **packed)
+        for name, table in tables.items():
+            file.create_dataset(name, data=table, track_times=False)
+    return len(masks)
+
+
+class _Parts:
+    """A growing dataset of parts laid end to end."""
+
+    def __init__(self, file: Any, name: str, kind: str, options: dict[str, Any]) -> None:
+        self.data = _growing(file, name, kind, (), (PART_CHUNK_BYTES // np.dtype(kind).itemsize,), options)
+        self.lengths: list[int] = []
+
+    def append(self, parts: list[np.ndarray]) -> None:
+        self.lengths += map(len, parts)
+        if parts:
+            block = np.concatenate(parts)
+            self.data.resize(len(self.data) + len(block), axis=0)
+            self.data[len(self.data) - len(block) :] = block
+
+
+def _growing(file: Any, name: str, kind: str, shape: tuple[int, ...], chunks: tuple[int, ...], options: dict) -> Any:
+    return file.create_dataset(
+        name, (0, *shape), kind, maxshape=(None, *shape), chunks=chunks, track_times=False, **options
+    )
+
+
+def _ends(lengths: Sequence[int]) -> np.ndarray:
+    return np.cumsum([0, *lengths]).astype(np.int64)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -118,18 +197,45 @@ class Sample:
 
     image: np.ndarray  # (S, S) uint16
     inner_hw: tuple[int, int]
+    original_hw: tuple[int, int]  # before it was scaled
+    pixel_spacing_mm: float  # of the original image, in the plane of the detector; NaN: unknown
     case: str
     view: str
     structures: np.ndarray  # (m,) positions in shards.json's list
     areas_px: np.ndarray  # (m,)
     boxes_xyxy: np.ndarray  # (m, 4)
-    _offsets: np.ndarray
-    _bits: np.ndarray
+    collimation: Collimation | None  # in shard pixels
+    absent: (
+        np.ndarray
+    )  # (a,) positions of structures known not to be in the image; of those in neither, nothing is known
+    _reader: "ShardReader"
+    _place: tuple[int, int]  # shard, image in it
 
     def mask(self, index: int) -> np.ndarray:
         """Mask `index` as (S, S) bool."""
-        start, stop = self._offsets[index : index + 2] - self._offsets[0]
-        return unpack_mask(self._bits[start:stop], self.boxes_xyxy[index], self.image.shape[0])
+        return unpack_mask(self._part("mask/bits", index), self.boxes_xyxy[index], self.image.shape[0])
+
+    def travel_mm(self, index: int) -> np.ndarray | None:
+        """Path length through the structure of mask `index` in mm, (S, S) float16, 0 outside its box; None: unknown."""
+        values = self._part("travel/values", index)
+        if not len(values):
+            return None
+        x0, y0, x1, y1 = self.boxes_xyxy[index]
+        travel = np.zeros(self.image.shape, np.float16)
+        travel[y0:y1, x0:x1] = values.reshape(y1 - y0, x1 - x0)
+        return travel
+
+    @cached_property
+    def integrals(self) -> Integrals | None:
+        """What the rays crossed, read when first asked for; None where the views had none.
+
+        Maps (h, w) cover what `inner_hw` (rows, columns) of the image covers, in pixels of another size: centre (x, y)
+        of a map lies at ((x + .5) * columns / w - .5, (y + .5) * rows / h - .5) of the image.
+        """
+        return self._reader.integrals(*self._place)
+
+    def _part(self, name: str, index: int) -> np.ndarray:
+        return self._reader.part(*self._place, name, index)
 
 
 class ShardReader:
@@ -140,7 +246,7 @@ class ShardReader:
         self.header = read_header(folder / HEADER, Shards)
         self.shards = [shard for shard in self.header.shards if shard.split == split]
         self._ends = np.cumsum([shard.images for shard in self.shards])
-        self._open: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._open: dict[int, _File] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -156,46 +262,134 @@ class ShardReader:
             raise IndexError(index)
         number = int(np.searchsorted(self._ends, index, side="right"))
         i = index - (int(self._ends[number - 1]) if number else 0)
-        file, table = self._file(number)
-        first, last = table["first_mask"][i : i + 2]
-        offsets = table["offset"][first : last + 1]
-        try:
-            image = file["images"][i]
-            bits = file["mask/bits"][offsets[0] : offsets[-1]]
-        except OSError as error:
-            raise self._damaged(number, error) from error
-        rows, columns = table["inner_hw"][i]
+        file = self._file(number)
+        first, last = file["first_mask"][i : i + 2]
+        rows, columns = file["inner_hw"][i]
+        left, top, right, bottom = file["field_xyxy"][i].tolist()
+        shape = "circle" if file["field_round"][i] else "rectangle"
         return Sample(
-            image=image,
+            image=file.read("images", i),
             inner_hw=(int(rows), int(columns)),
-            case=table["cases"][table["case"][i]].decode(),
-            view=table["view"][i].decode(),
-            structures=table["structure"][first:last],
-            areas_px=table["area_px"][first:last],
-            boxes_xyxy=table["box_xyxy"][first:last],
-            _offsets=offsets,
-            _bits=bits,
+            original_hw=(int(file["original_hw"][i][0]), int(file["original_hw"][i][1])),
+            pixel_spacing_mm=float(file["pixel_spacing_mm"][i]),
+            case=file.text("cases", file["case"][i]),
+            view=file.text("view", i),
+            structures=file.read("mask/structure", first, last),
+            areas_px=file.read("mask/area_px", first, last),
+            boxes_xyxy=file.read("mask/box_xyxy", first, last),
+            collimation=None if isnan(left) else Collimation(shape, (left, top, right, bottom)),
+            absent=np.flatnonzero(np.unpackbits(file["absent"][i])),
+            _reader=self,
+            _place=(number, i),
         )
 
-    def _file(self, number: int) -> tuple[Any, dict[str, Any]]:
-        if number not in self._open:
-            import h5py
+    def integrals(self, number: int, i: int) -> Integrals | None:
+        """Those of image `i` of shard `number`; users call `Sample.integrals`."""
+        file, header = self._file(number), self.header.integrals
+        height, width = (int(v) for v in file["integrals/hw"][i])
+        if header is None or not height:
+            return None
+        first, last = file["first_map"][i : i + 2]
+        numbers, boxes = file.read("integrals/map", first, last), file.read("integrals/box_xyxy", first, last)
+        offsets = file.read("integrals/offset", first, last + 1)
+        values = file.read("integrals/values", offsets[0], offsets[-1])
+        materials = len(header.materials)
+        tissues = [int(n) - materials for n in numbers if n >= materials]
+        mass = np.zeros((materials, height, width), np.float16)
+        paths = np.zeros((len(tissues), height, width), np.float16)
+        starts = offsets - offsets[0]
+        for n, (x0, y0, x1, y1), start, stop in zip(numbers, boxes, starts, starts[1:], strict=False):
+            plane = mass[n] if n < materials else paths[tissues.index(n - materials)]
+            plane[y0:y1, x0:x1] = values[start:stop].reshape(y1 - y0, x1 - x0)
+        return Integrals(mass, paths, tuple(header.tissues[t] for t in tissues))
 
-            try:
-                file: Any = h5py.File(self.folder / self.shards[number].file, "r")
-                table = {name: file[name][:] for name in (*TABLES, "first_mask")}
-                table |= {name: file[f"mask/{name}"][:] for name in ("structure", "box_xyxy", "area_px", "offset")}
-                table["cases"] = file.attrs["cases"]
-            except (OSError, KeyError) as error:
-                raise self._damaged(number, error) from error
-            self._open[number] = (file, table)
+    def part(self, number: int, i: int, name: str, mask: int) -> np.ndarray:
+        """What `name` holds for mask `mask` of image `i` of shard `number`."""
+        file = self._file(number)
+        row = int(file["first_mask"][i]) + mask
+        start, stop = file.read(name.partition("/")[0] + "/offset", row, row + 2)
+        return file.read(name, start, stop)
+
+    def _file(self, number: int) -> "_File":
+        if number not in self._open:
+            if len(self._open) == MAX_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = _File(self.folder, self.shards[number], self.header)
         return self._open[number]
 
-    def _damaged(self, number: int, error: Exception) -> FluoroError:
-        path = self.folder / self.shards[number].file
-        return FluoroError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]})", f"fluoro pack --verify {self.folder}"
-        )
+
+class _File:
+    """An open shard that has been checked: no table leads a read astray.
+
+    The per-image tables are in memory; the rest is read on demand.
+    """
+
+    def __init__(self, folder: Path, shard: Shard, header: Shards) -> None:
+        import h5py
+
+        self.path, self.folder = folder / shard.file, folder
+        try:
+            self.file: Any = h5py.File(self.path, "r")
+            self._data = {name: _dataset(self.file, name, kind) for name, kind in LAYOUT.items()}
+            if BLOSC in _filters(self._data["images"]):
+                _hdf5plugin(str(self.path))
+            check_tables(self._data, shard, header, self.path.stat().st_size)
+            self._tables = {name: self._data[name][:] for name in (*PER_IMAGE, *MORE_PER_IMAGE)}
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tables[name]
+
+    def text(self, name: str, i: int) -> str:
+        return bytes(self._tables[name][i]).decode(errors="replace")
+
+    def read(self, name: str, first: int, last: int | None = None) -> np.ndarray:
+        """Row `first`, or those from `first` to `last`."""
+        try:
+            return self._data[name][first if last is None else slice(first, last)]
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def close(self) -> None:
+        self.file.close()
+
+    def _damaged(self, error: Exception) -> FluoroError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return FluoroError(f"{self.path}: cannot be read ({reason})", f"fluoro pack --verify {self.folder}")
+
+
+def _dataset(file: Any, name: str, kind: str) -> Any:
+    """The dataset of that name, which lies in this very file and is of that type."""
+    import h5py
+
+    group, _, _ = name.rpartition("/")
+    for part in filter(None, (group, name)):
+        if not isinstance(file.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{part} is missing or elsewhere")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+        raise ValueError(f"{name} lies elsewhere")
+    if data.dtype != kind and not (name == "cases" and data.dtype.kind == "S"):
+        raise ValueError(f"{name} is {data.dtype}")
+    return data
+
+
+def _filters(data: Any) -> set[int]:
+    plist = data.id.get_create_plist()
+    return {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+
+
+def count_masks(path: Path, images: int) -> int | None:
+    """The number of masks in a shard of so many images; None when it is damaged or another."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            found: Any = file
+            return len(found["mask/structure"]) if len(found["images"]) == images else None
+    except DAMAGE:
+        return None
 
 
 def verify(folder: Path) -> list[str]:

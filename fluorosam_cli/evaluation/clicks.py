@@ -20,19 +20,25 @@ def next_click(predicted: np.ndarray, real: np.ndarray) -> Click | None:
     """
     from scipy.ndimage import distance_transform_edt, find_objects, label
 
+    wrong = predicted != real
+    rows, columns = np.flatnonzero(wrong.any(axis=1)), np.flatnonzero(wrong.any(axis=0))
+    if not len(rows):
+        return None
+    around = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     best: tuple[int, int, np.ndarray, tuple[slice, slice]] | None = None
-    for kind, error in ((1, real & ~predicted), (0, predicted & ~real)):
+    for kind, error in ((1, wrong[around] & real[around]), (0, wrong[around] & predicted[around])):
+        if best is not None and np.count_nonzero(error) <= best[0]:
+            continue
         components, count = label(error, structure=np.ones((3, 3), int))  # pyright: ignore
         if not count:
             continue
         sizes = np.bincount(components.ravel())[1:]
         number = int(sizes.argmax()) + 1
         if best is None or sizes[number - 1] > best[0]:
-            where = find_objects(components)[number - 1]
+            where = find_objects((components == number).astype(np.uint8))[0]
             best = (int(sizes[number - 1]), kind, components[where] == number, where)
-    if best is None:
-        return None
-    _, kind, component, (rows, columns) = best
+    assert best is not None
+    _, kind, component, (down, across) = best
     distance = np.asarray(distance_transform_edt(np.pad(component, 1)))[1:-1, 1:-1]
     y, x = np.unravel_index(int(distance.argmax()), component.shape)
-    return Click(int(x) + columns.start, int(y) + rows.start, kind)
+    return Click(int(x) + across.start + int(columns[0]), int(y) + down.start + int(rows[0]), kind)

@@ -1,11 +1,8 @@
-"""How good masks and presence are: IoU, Dice, AUROC, and means with bootstrap intervals."""
+"""How good one mask is, how many clicks it took, and how well presence is told: IoU, Dice, NoC, AUROC."""
+
+from collections.abc import Sequence
 
 import numpy as np
-
-from fluorosam_cli.contracts import Estimate
-
-BOOTSTRAP_DRAWS = 1000
-PERCENTILES = (2.5, 97.5)
 
 
 def iou(predicted: np.ndarray, real: np.ndarray) -> float:
@@ -20,6 +17,11 @@ def dice(predicted: np.ndarray, real: np.ndarray) -> float:
     return 2 * np.count_nonzero(predicted & real) / total if total else 1.0
 
 
+def clicks_needed(ious: Sequence[tuple[int, float]], goal: float, cap: int) -> int:
+    """NoC: the fewest clicks whose mask has an IoU of `goal`, from (clicks, IoU) pairs; `cap` when none has."""
+    return min((clicks for clicks, value in ious if value >= goal), default=cap)
+
+
 def auroc(present: np.ndarray, absent: np.ndarray) -> float | None:
     """How probably a present one scores above an absent one, ties counting half (Mann-Whitney); None without both."""
     from scipy.stats import rankdata
@@ -31,36 +33,11 @@ def auroc(present: np.ndarray, absent: np.ndarray) -> float | None:
     return float(above / (len(present) * len(absent)))
 
 
-def bootstrap_weights(units: int, seed: int) -> np.ndarray:
-    """How often each unit (case or image) is drawn in each resample with replacement, (draws, units)."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, units]))
-    return rng.multinomial(units, np.full(units, 1 / units), size=BOOTSTRAP_DRAWS).astype(np.float64)
-
-
-def grouped_estimate(values: np.ndarray, groups: np.ndarray, units: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Mean over groups (structures) of the mean of each group's values, with its 95 % interval over resampled units.
-
-    values, groups and units are (n,); `weights` (draws, units) come from `bootstrap_weights`. A group
-    none of whose units is drawn is left out of that resample.
-    """
-    columns = int(groups.max()) + 1
-    sums = np.zeros((weights.shape[1], columns))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, (units, groups), values)
-    np.add.at(counts, (units, groups), 1)
-    means = _mean_of_means(np.vstack([np.ones(weights.shape[1]), weights]), sums, counts)
-    low, high = np.percentile(means[1:][np.isfinite(means[1:])], PERCENTILES)
-    return Estimate(
-        mean=round(float(means[0]), 6),
-        ci95_low=round(float(low), 6),
-        ci95_high=round(float(high), 6),
-        count=len(values),
-    )
-
-
-def _mean_of_means(weights: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    drawn = weights @ counts
-    seen = drawn > 0
-    means = np.where(seen, weights @ sums, 0) / np.where(seen, drawn, 1)
-    groups = seen.sum(axis=1)
-    return np.where(groups > 0, means.sum(axis=1) / np.maximum(groups, 1), np.nan)
+def roc(present: np.ndarray, absent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates (n,) as the threshold falls, from (0, 0) to (1, 1)."""
+    thresholds = np.unique(np.concatenate([present, absent]))[::-1]
+    rates = [
+        [0.0, *(1 - np.searchsorted(np.sort(scores), thresholds) / len(scores)).tolist()]
+        for scores in (absent, present)
+    ]
+    return np.array(rates[0]), np.array(rates[1])

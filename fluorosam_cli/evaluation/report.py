@@ -1,246 +1,279 @@
-"""`report.html`: the evaluation as one self-contained page; plots and overlays are PNGs inside it, without scripts."""
+"""`report.html`: the evaluation as one page a reviewer can check, from the conventions to the failures."""
 
-import base64
-import io
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fluorosam_cli.anatomy.structures import display_name
-from fluorosam_cli.anatomy.structures import names as known_names
-from fluorosam_cli.artefacts import write_bytes
-from fluorosam_cli.contracts import Estimate, Metrics, PromptScores, StructureScores
+from fluorosam_cli.contracts import MaskScores, Metrics
+from fluorosam_cli.evaluation import plots
+from fluorosam_cli.evaluation.codes import code_map
+from fluorosam_cli.evaluation.page import facts, folded, interval, number, picture, spoken, svg, table, write_page
+from fluorosam_cli.evaluation.pictures import PREDICTED_RGB, TRUTH_RGB, Shown, best_median_worst, failures, shown
 from fluorosam_cli.evaluation.samples import ABSENT, Row
-from fluorosam_cli.prediction.overlay import Layer, draw
-from fluorosam_cli.prediction.predictor import Predictor
+from fluorosam_cli.evaluation.segmenter import Segmenter
+from fluorosam_cli.evaluation.summary import largest_text, presence_values
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from fluorosam_cli.evaluation.evaluate import EvalPlan
 
-    from fluorosam_cli.evaluation.evaluate import EvalPlan, Scored
-
-TEXT, POINTS, BOX = "#1f6feb", "#d9730d", "#6f6f6f"
-PREDICTED_RGB, TRUTH_RGB = (255, 150, 30), (90, 220, 255)
-DOTS_PER_INCH = 110
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: .18rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-td:first-child, th:first-child { text-align: left; }
-img { max-width: 100%; height: auto; } .muted { color: #666; } .wide { overflow-x: auto; }
-.cases { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 300px; max-width: 340px; }
-figcaption { font-size: .85rem; color: #444; }
-"""
+FIRST_PROMPTS = ("text", "box", "points+1")  # that stands for a model in bars and pictures: the first it takes
+PARTS_SHOWN = 30  # rows of a table that is not folded
 
 
-def write_report(path: Path, scored: "Scored", plan: "EvalPlan", predictor: Predictor) -> None:
+def write_report(path: Path, metrics: Metrics, rows: list[Row], plan: "EvalPlan", segmenter: Segmenter) -> None:
     """Write the page. Equal results give equal bytes."""
-    metrics = scored.metrics
-    sections = [
-        _summary(scored, plan, predictor),
-        "<h2>Dice against the number of points</h2>",
-        _image(_points_plot(metrics), "mean Dice over structures for each number of points"),
-        _prompt_table(metrics),
-        "<h2>Text only, by structure</h2>",
-        _image(_structure_plot(metrics), "Dice of each structure for text alone and after the last click"),
-        f'<div class="wide">{_structure_table(metrics)}</div>',
-        "<h2>Best, median and worst answers to text alone</h2>",
-        f'<p class="muted">{_swatch(PREDICTED_RGB)} predicted, {_swatch(TRUTH_RGB)} reference.</p>',
-        _examples(scored.rows, plan, predictor),
-    ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>fluoro eval</title><style>{STYLE}</style></head><body>\n" + "\n".join(sections) + "\n</body></html>\n"
+    first = next(prompt for prompt in FIRST_PROMPTS if any(s.prompt == prompt for s in metrics.prompts))
+    asked = [row for row in rows if row.prompt == first]
+    write_page(
+        path,
+        f"fluoro eval: {metrics.model.name}",
+        [
+            _head(metrics),
+            _points(metrics),
+            _clicks_needed(metrics),
+            _structures(metrics, first),
+            _parts(metrics, first),
+            _presence(metrics, rows),
+            _paraphrases(metrics),
+            _codes(plan, segmenter) if any("text" in s.prompt for s in metrics.prompts) else "",
+            _failures(rows, asked, plan, segmenter),
+            _examples(asked, first, plan, segmenter),
+        ],
     )
-    write_bytes(path, page.encode())
 
 
-def _summary(scored: "Scored", plan: "EvalPlan", predictor: Predictor) -> str:
-    metrics, checkpoint = scored.metrics, predictor.checkpoint
-    cases = len({row.case for row in scored.rows})
-    asked = [row for row in scored.rows if row.prompt in ("text", ABSENT)]
-    absent = sum(row.prompt == ABSENT for row in asked)
-    presence = "not measured" if metrics.presence_auroc is None else f"{metrics.presence_auroc:.3f}"
-    why = "" if scored.unit == "cases" else " (there is one case, so they say nothing about other bodies)"
+def _head(metrics: Metrics) -> str:
+    model, data = metrics.model, metrics.data
+    unit = "mm in the plane of the detector" if metrics.surface_unit == "mm" else "pixels of the scored images"
+    cases = f"{data.cases} case{'s' * (data.cases != 1)}"
+    few = f" (of {data.images_held})" if data.images < data.images_held else ""
+    where = f"{data.split} split of shards" if data.split else "images with masks"
+    one = "" if metrics.bootstrap_over == "cases" else "; there is one case, so they say nothing about other bodies"
+    shards = " Masks below 0.1 % or above 90 % of the image are not asked for." if data.kind == "shards" else ""
+    skipped = ", ".join(f"{name} ({count})" for name, count in data.unknown_names.items())
+    words = {"file": "from the user's file", "all": "all", "train": "seen in training", "test": "held out of training"}
+    listed = "".join(f"<p>{p}</p>" for p in map(_escaped, data.problems))
     return (
-        "<h1>Evaluation</h1>"
-        f'<p class="muted">{escape(checkpoint.model.preset)}, step {checkpoint.step}, checkpoint '
-        f"{metrics.checkpoint_sha256[:12]}; split {metrics.split}, {metrics.images} images of {cases} "
-        f"case{'s' * (cases != 1)}, {metrics.phrases} phrases, data {metrics.data_sha256[:12]}.</p>"
-        f"<p>Text-only IoU of the {len(scored.largest)} largest structures: <b>{metrics.largest_ten_text_iou:.3f}</b>. "
-        f"They are, by mean area, single structures and groups alike: {escape(', '.join(map(_name, scored.largest)))}."
-        f"<br>Presence AUROC: <b>{presence}</b> ({len(asked) - absent} present and {absent} absent phrases).</p>"
-        f"<p>Intervals are 95 % bootstrap percentiles over {scored.unit}{why}. Of its four masks the model's own "
-        "choice, the highest predicted IoU, is scored; the oracle takes the best of the three alternatives and is "
-        "shown for comparison only. Means are over structures.</p>"
-    )
-
-
-def _prompt_table(metrics: Metrics) -> str:
-    rows = [
-        [s.prompt, _interval(s.iou), _interval(s.dice), f"{s.oracle_iou:.3f}", str(s.iou.count)]
-        for s in metrics.prompts
-    ]
-    return _table(["prompt", "IoU", "Dice", "oracle IoU", "masks"], rows)
-
-
-def _structure_table(metrics: Metrics) -> str:
-    kinds = [scores.prompt for scores in metrics.prompts]
-    rows = []
-    for name, cells in _by_structure(metrics).items():
-        some = next(iter(cells.values()))
-        count = max(scores.iou.count for scores in cells.values())
-        means = [f"{cells[kind].iou.mean:.3f}" if kind in cells else "–" for kind in kinds]
-        rows.append([_name(name), f"{some.mean_area_px:.0f}", str(count), *means])
-    return _table(["structure", "mean area, px", "masks", *(f"IoU {kind}" for kind in kinds)], rows)
-
-
-def _by_structure(metrics: Metrics) -> dict[str, dict[str, StructureScores]]:
-    found: dict[str, dict[str, StructureScores]] = {}
-    for scores in metrics.structures:
-        found.setdefault(scores.structure, {})[scores.prompt] = scores
-    return found
-
-
-# --- plots ------------------------------------------------------------------------------------------------------------
-
-
-def _points_plot(metrics: Metrics) -> "Figure":
-    """Mean Dice over structures against the number of points, with its interval as a band."""
-    figure, axes = _figure(7.2, 4.0)
-    by_prompt = {scores.prompt: scores for scores in metrics.prompts}
-    for kind, colour, label in (("text", TEXT, "text, then points"), ("points", POINTS, "points alone")):
-        curve = [(_clicks(s), s.dice) for s in by_prompt.values() if s.prompt.partition("+")[0] == kind]
-        if not curve:
-            continue
-        x = [count for count, _ in curve]
-        axes.plot(x, [d.mean for _, d in curve], "o-", color=colour, label=label)
-        low, high = [d.ci95_low for _, d in curve], [d.ci95_high for _, d in curve]
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        if len(x) == 1:
-            axes.errorbar(x, [curve[0][1].mean], yerr=_error_bars([curve[0][1]]), color=colour, capsize=3)
-    if "box" in by_prompt:
-        box = by_prompt["box"].dice
-        axes.axhline(box.mean, color=BOX, linestyle="--", label="box")
-        axes.axhspan(box.ci95_low, box.ci95_high, color=BOX, alpha=0.1, linewidth=0)
-    axes.set(xlabel="points", ylabel="Dice", ylim=(0, 1))
-    axes.set_xticks(range(max((_clicks(s) for s in metrics.prompts), default=0) + 1))
-    axes.legend(frameon=False, loc="lower right")
-    return figure
-
-
-def _structure_plot(metrics: Metrics) -> "Figure":
-    """Dice of each structure for text alone, and as a dot after the last click; best at the top."""
-    last = max(
-        (s.prompt for s in metrics.prompts if s.prompt.startswith("text+")), key=lambda p: int(p[5:]), default=""
-    )
-    cells = {name: prompts for name, prompts in _by_structure(metrics).items() if "text" in prompts}
-    order = sorted(cells, key=lambda name: cells[name]["text"].dice.mean)
-    dices = [cells[name]["text"].dice for name in order]
-    figure, axes = _figure(7.2, 1.1 + 0.24 * len(order))
-    y = np.arange(len(order))
-    axes.barh(y, [d.mean for d in dices], height=0.7, color=TEXT, alpha=0.75, label="text")
-    axes.errorbar(
-        [d.mean for d in dices], y, xerr=_error_bars(dices), fmt="none", ecolor="#333", elinewidth=0.9, capsize=2
-    )
-    if last:
-        after = [cells[name][last].dice.mean if last in cells[name] else np.nan for name in order]
-        axes.plot(after, y, "o", color=POINTS, markersize=5, label=last)
-    axes.set(xlabel="Dice", xlim=(0, 1), ylim=(-0.6, len(order) - 0.4))
-    axes.set_yticks(y, [_name(name) for name in order], fontsize=8)
-    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.55 / (0.24 * len(order) + 0.6)), ncols=2)
-    return figure
-
-
-def _figure(width: float, height: float):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _error_bars(values: list[Estimate]) -> np.ndarray:
-    """(2, n) distances below and above the mean."""
-    bars = [(max(0.0, v.mean - v.ci95_low), max(0.0, v.ci95_high - v.mean)) for v in values]
-    return np.array(bars).T
-
-
-def _clicks(scores: PromptScores) -> int:
-    return int(scores.prompt.partition("+")[2] or 0)
-
-
-# --- examples ---------------------------------------------------------------------------------------------------------
-
-
-def _examples(rows: list[Row], plan: "EvalPlan", predictor: Predictor) -> str:
-    """The answers with the highest, the middle and the lowest IoU, predicted again for their pictures."""
-    order = sorted((row for row in rows if row.prompt == "text"), key=lambda row: -(row.iou or 0))
-    picks = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    figures = []
-    for title, row in picks.items():
-        caption = f"{title}: “{row.phrase}”, IoU {row.iou:.3f}, predicted {row.predicted_iou:.3f}"
-        where = f"{row.case}, {row.view}, image {row.image}"
-        picture = _data_url(_png_of(_example(row, plan, predictor)))
-        figures.append(
-            f'<figure><img alt="{escape(title)}" src="{picture}">'
-            f'<figcaption>{escape(caption)}<br><span class="muted">{escape(where)}</span></figcaption></figure>'
+        f"<h1>Evaluation of {_escaped(model.name)}</h1>"
+        + facts(
+            [
+                (
+                    "Model",
+                    f"{model.kind}, {model.name}; understands {', '.join(model.takes)}; sha256 {model.sha256[:12]}",
+                ),
+                ("Data", f"{where}: {data.images} images{few} of {cases}; sha256 {data.sha256[:12]}"),
+                ("Phrases", words[metrics.phrases]),
+                (
+                    "Mask",
+                    "the one the model itself predicts to have the highest IoU; the oracle, which takes the best of "
+                    "the alternatives by looking at the truth, is a column of its own",
+                ),
+                (
+                    "Next click",
+                    "the centre of the largest error of the mask before it; at first of the whole structure",
+                ),
+                (
+                    "Surfaces",
+                    f"NSD with a tolerance of {metrics.nsd_tolerance:g} {metrics.surface_unit}; HD95 in {unit}; "
+                    "an empty mask counts as NSD 0 and HD95 the image's diagonal",
+                ),
+                ("Means", "over structures, each counting once, unless it says samples, where each mask counts once"),
+                ("Intervals", f"95 %, bootstrap over {metrics.bootstrap_over}{one}"),
+                *([("Names skipped", f"{skipped}: no structure is known by them")] if skipped else []),
+            ]
         )
-    return f'<div class="cases">{"".join(figures)}</div>'
+        + f'<p class="muted">{shards}</p>'
+        + (folded(f"{len(data.problems)} masks or images could not be used", listed) if data.problems else "")
+    )
 
 
-def _example(row: Row, plan: "EvalPlan", predictor: Predictor) -> np.ndarray:
-    sample = plan.reader[row.image]
-    height, width = sample.inner_hw
-    image = sample.image[:height, :width]
-    number = plan.reader.header.structures.index(row.structure)
-    real = sample.mask(int(np.flatnonzero(sample.structures == number)[0]))[:height, :width]
-    predictor.set_image(image)
-    predicted = predictor.predict(text=row.phrase).mask
-    return draw(image, [Layer(predicted, colour=PREDICTED_RGB), Layer(real, colour=TRUTH_RGB, fill=False)])
+def _points(metrics: Metrics) -> str:
+    rows = []
+    for s in metrics.prompts:
+        m, each = s.over_structures, s.over_samples
+        cells = [interval(m.iou), interval(m.dice), interval(m.nsd), interval(m.hd95, 1)]
+        rows.append([s.prompt, *cells, number(s.oracle_iou), interval(each.iou), interval(each.dice), str(m.masks)])
+    heads = [
+        "IoU",
+        "Dice",
+        "NSD",
+        f"HD95, {metrics.surface_unit}",
+        "oracle IoU",
+        "IoU, samples",
+        "Dice, samples",
+        "masks",
+    ]
+    return (
+        "<h2>Dice against the number of points</h2>"
+        + svg(plots.dice_by_points(metrics), "mean Dice over structures for each number of points")
+        + "<p class='muted'>Bands are 95 % intervals.</p>"
+        + table(["prompt", *heads], rows)
+    )
 
 
-# --- HTML -------------------------------------------------------------------------------------------------------------
+def _clicks_needed(metrics: Metrics) -> str:
+    if not metrics.clicks_needed:
+        return ""
+    rows = [
+        [plots.LABELS[n.start], f"{n.goal_iou:.0%}", interval(n.clicks, 1), f"{n.failed:.0%}"]
+        for n in metrics.clicks_needed
+    ]
+    cap = metrics.clicks_needed[0].cap
+    return (
+        f"<h2>Clicks needed (NoC)</h2><p>Until the IoU reaches the goal; a mask that never does counts as {cap}.</p>"
+        + table(["start", "IoU goal", "clicks", "never reached"], rows)
+    )
 
 
-def _name(structure: str) -> str:
-    return display_name(structure) if structure in known_names() else structure
+def _structures(metrics: Metrics, first: str) -> str:
+    cells = {(s.structure, s.prompt): s for s in metrics.structures}
+    names = list(dict.fromkeys(s.structure for s in metrics.structures if s.prompt == first))
+    clicked = [s.prompt for s in metrics.prompts if s.prompt.startswith(first.partition("+")[0] + "+")]
+    last = clicked[-1] if clicked and clicked[-1] != first else ""
+    dice = {n: s.scores.dice for n in names if (s := cells[n, first]).scores.dice}
+    after = {n: s.scores.dice for n in names if last and (s := cells.get((n, last))) and s.scores.dice}
+    kinds = [k for k in ("text", "text+1", "points+1", "box", last) if any(s.prompt == k for s in metrics.prompts)]
+    kinds = list(dict.fromkeys(kinds))
+    rows = []
+    for name in names:
+        here = cells[name, first]
+        dices = [number(s.scores.dice.mean if (s := cells.get((name, k))) and s.scores.dice else None) for k in kinds]
+        surfaces = [interval(here.scores.nsd), interval(here.scores.hd95, 1)]
+        means = [interval(here.scores.iou), *surfaces, *dices]
+        rows.append([spoken(name), str(here.scores.masks), f"{here.mean_area_px:.0f}", *means])
+    heads = [f"IoU {first}", f"NSD {first}", f"HD95 {first}, {metrics.surface_unit}", *(f"Dice {k}" for k in kinds)]
+    largest = largest_text(metrics.structures)
+    ten = (
+        f"<p>Text-only IoU of the {len(largest)} largest by mean area, single structures and groups alike: "
+        f"<b>{number(metrics.largest_ten_text_iou)}</b> "
+        f"({_escaped(', '.join(spoken(s.structure) for s in largest))}).</p>"
+        if largest
+        else ""
+    )
+    return (
+        "<h2>By structure</h2>"
+        + ten
+        + svg(plots.dice_by_structure(dice, after, first, last), "Dice of each structure")
+        + _long_table("Table by structure", ["structure", "masks", "mean area, px", *heads], rows)
+    )
 
 
-def _interval(value: Estimate) -> str:
-    return f"{value.mean:.3f} ({value.ci95_low:.3f}–{value.ci95_high:.3f})"
+def _parts(metrics: Metrics, first: str) -> str:
+    found = []
+    for of, title in (("region", "By region of the body"), ("group", "By group"), ("view", "By view")):
+        parts = [p for p in metrics.parts if p.of == of and p.prompt == first]
+        rows = [[p.name.replace("_", " "), *_cells(p.scores)] for p in parts]
+        heads = [of, "IoU", "Dice", "NSD", f"HD95, {metrics.surface_unit}", "masks"]
+        found.append(f"<h3>{title}</h3>" + _long_table(title, heads, rows) if rows else "")
+    note = f"<p>Answers to “{first}”, means over the structures in each; metrics.json has those of every prompt.</p>"
+    return "<h2>By region, group and view</h2>" + note + "".join(found)
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _cells(scores: MaskScores) -> list[str]:
+    return [
+        interval(scores.iou),
+        interval(scores.dice),
+        interval(scores.nsd),
+        interval(scores.hd95, 1),
+        str(scores.masks),
+    ]
 
 
-def _swatch(rgb: tuple[int, int, int]) -> str:
-    return f'<span style="color: rgb{rgb}">■</span>'
+def _presence(metrics: Metrics, rows: list[Row]) -> str:
+    p = metrics.presence
+    if p is None:
+        return ""
+    figure = plots.presence_roc(*presence_values(rows), threshold=p.threshold)
+    told = facts(
+        [
+            ("AUROC", number(p.auroc)),
+            ("False positives", f"{p.false_positive_rate:.1%} of {p.absent} absent phrases are called present"),
+            ("True positives", f"{p.true_positive_rate:.1%} of {p.present} present ones"),
+            ("Threshold", f"{p.threshold:g}, the dot"),
+        ]
+    )
+    known = "that has an empty mask" if metrics.data.kind == "images" else "of the case that the view does not show"
+    note = f"<p>Is what the phrase names in the image? Absent is a structure {known}.</p>"
+    return f'<h2>Presence</h2>{note}<div class="pair">{svg(figure, "ROC of presence")}{told}</div>'
 
 
-def _image(figure: "Figure", description: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return f'<p><img alt="{escape(description)}" src="{_data_url(buffer.getvalue())}"></p>'
+def _paraphrases(metrics: Metrics) -> str:
+    p = metrics.paraphrases
+    if p is None:
+        return ""
+    return (
+        "<h2>Other words for the same structure</h2>"
+        f"<p>{p.masks} masks were asked for with {p.phrases:.1f} held-out phrases each. "
+        "A model that understands words gives the same mask for all of them.</p>"
+        + facts(
+            [
+                ("IoU, mean over phrases", interval(p.iou)),
+                ("Spread: highest less lowest IoU", interval(p.range)),
+                ("Standard deviation", interval(p.sd)),
+            ]
+        )
+    )
 
 
-def _png_of(rgb: np.ndarray) -> bytes:
-    from PIL import Image
+def _codes(plan: "EvalPlan", segmenter: Segmenter) -> str:
+    found = code_map(segmenter, plan.protocol.words)
+    if found is None:
+        return ""
+    shared = ["; ".join(spoken(name) for name in names) for names in found.shared]
+    told = (
+        f"<p>{found.phrases} phrases of {len(found.structures)} structures use {found.shares.shape[1]} of "
+        f"{found.codes} codes. Ideally each row has one dark cell, in a column of its own; a column with several "
+        f"rows is a code that several structures share: {len(shared)} do.</p>"
+    )
+    several = "".join(f"<p>{_escaped(line)}</p>" for line in shared)
+    figure = plots.code_map(found.shares, found.structures)
+    return (
+        "<h2>Codes of the text quantiser</h2>"
+        + told
+        + svg(figure, "structures by codes")
+        + (folded("Structures that share a code", several) if shared else "")
+    )
 
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="PNG")
-    return buffer.getvalue()
+
+def _failures(rows: list[Row], asked: list[Row], plan: "EvalPlan", segmenter: Segmenter) -> str:
+    chosen = failures([*asked, *(row for row in rows if row.prompt == ABSENT)])
+    if not chosen:
+        return ""
+    note = "<p>Where the model was most sure and wrong, one of each structure, and what it saw that is not there.</p>"
+    pictures = [_figure(one, spoken(one.row.structure)) for one in shown(chosen, plan.source, segmenter)]
+    return f'<h2>Failures to look at</h2>{note}{_legend()}<div class="row">{"".join(pictures)}</div>'
 
 
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _examples(asked: list[Row], first: str, plan: "EvalPlan", segmenter: Segmenter) -> str:
+    chosen = best_median_worst(asked)
+    pictures = iter(shown([row for rows in chosen.values() for row in rows], plan.source, segmenter))
+    titles = {1: ["only"], 2: ["best", "worst"], 3: ["best", "median", "worst"]}
+    blocks = []
+    for name, rows in chosen.items():
+        figures = "".join(_figure(next(pictures), title) for title in titles[len(rows)])
+        blocks.append(f'<h3>{_escaped(spoken(name))}</h3><div class="row">{figures}</div>')
+    return f"<h2>Best, median and worst answer to “{first}”, by structure</h2>{_legend()}{''.join(blocks)}"
+
+
+def _figure(one: Shown, title: str) -> str:
+    row = one.row
+    phrase = f"“{row.phrase}” · " if row.phrase else ""
+    presence = f" · presence {row.presence:.2f}" if row.presence is not None else ""
+    score = "not in this image" if row.iou is None else f"IoU {row.iou:.2f}, predicted {row.predicted_iou:.2f}"
+    where = " ".join(dict.fromkeys([row.case, row.view])).strip()
+    return picture(one.rgb, title, f"{phrase}{score}{presence} · {where}")
+
+
+def _legend() -> str:
+    predicted, truth = (f'<span style="color: rgb{rgb}">■</span>' for rgb in (PREDICTED_RGB, TRUTH_RGB))
+    return f'<p class="muted">{predicted} predicted, {truth} truth (outline).</p>'
+
+
+def _long_table(title: str, header: list[str], rows: list[list[str]]) -> str:
+    drawn = table(header, rows)
+    return drawn if len(rows) <= PARTS_SHOWN else folded(f"{title}: {len(rows)} rows", drawn)
+
+
+def _escaped(text: str) -> str:
+    from html import escape
+
+    return escape(text)

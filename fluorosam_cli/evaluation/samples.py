@@ -11,27 +11,40 @@ from typing import IO
 from fluorosam_cli.errors import FluoroError
 
 ABSENT = "absent"  # the prompt kind of a phrase whose structure is not in the image
+PARAPHRASE = "paraphrase"  # that of one of several held-out phrases for the same mask
 
 
 @dataclass(frozen=True)
 class Row:
-    image: int  # position in the split
+    image: int  # position in the split or folder
     case: str
     view: str
     structure: str
-    prompt: str  # "text", "text+1", ..., "points+1", ..., "box", or ABSENT
+    prompt: str  # "text", "text+1", ..., "points+1", ..., "box", "box+1", ..., ABSENT or PARAPHRASE
     phrase: str | None
     area_px: int
     iou: float | None  # of the mask with the highest predicted IoU
     dice: float | None
-    oracle_iou: float | None  # of the best of the three alternatives
+    nsd: float | None
+    hd95: float | None
+    unit: str | None  # of hd95: mm or px
+    oracle_iou: float | None  # of the best of the alternatives
     predicted_iou: float
     presence: float | None  # probability, for prompts with text
 
+    @property
+    def start(self) -> str:
+        """What it began with: text, points or box."""
+        return self.prompt.partition("+")[0]
+
+    @property
+    def clicks(self) -> int:
+        return int(self.prompt.partition("+")[2] or 0)
+
 
 COLUMNS = tuple(field.name for field in fields(Row))
-NUMBERS = {"image": int, "area_px": int, "iou": float, "dice": float, "oracle_iou": float, "predicted_iou": float}
-NUMBERS["presence"] = float
+FLOATS = ("iou", "dice", "nsd", "hd95", "oracle_iou", "predicted_iou", "presence")
+NUMBERS = {"image": int, "area_px": int} | dict.fromkeys(FLOATS, float)
 
 
 class RowFile:
@@ -103,6 +116,7 @@ def _parse(text: str, path: Path) -> list[Row]:
     for number, line in enumerate(csv.DictReader(io.StringIO(text)), 2):
         try:
             values = {key: (NUMBERS.get(key, str)(value) if value else None) for key, value in line.items()}
+            values["view"] = line["view"]
             rows.append(Row(**values))  # pyright: ignore[reportArgumentType]
         except (TypeError, ValueError) as error:
             raise FluoroError(f"{path}: line {number} is damaged", "start again with --overwrite") from error

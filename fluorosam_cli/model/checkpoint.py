@@ -21,6 +21,7 @@ def save_checkpoint(
     structures: list[str],
     shards_sha256: str,
     metrics: dict[str, float],
+    training: dict[str, object] | None = None,
 ) -> Checkpoint:
     """Write weights, then the header. An earlier checkpoint in the folder stays whole until the header replaces it."""
     from safetensors.torch import save_file
@@ -39,6 +40,7 @@ def save_checkpoint(
         structures=structures,
         shards_sha256=shards_sha256,
         metrics=metrics,
+        training=training or {},
     )
     write_json(folder / HEADER, header)
     for old in folder.glob("model-*.safetensors"):

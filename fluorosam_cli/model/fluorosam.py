@@ -8,21 +8,53 @@ from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.errors import UsageError
+from fluorosam_cli.model.adapters import is_adapter
+from fluorosam_cli.model.detail_path import DetailPath, draw
 from fluorosam_cli.model.image_encoder import ImageEncoder
 from fluorosam_cli.model.mask_decoder import Decoded, MaskDecoder
 from fluorosam_cli.model.prompt_encoder import PromptEncoder
 from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.model.text_map import TextMap
 
-# name: backbone, input, grid, embedding, neck, upscaling, heads, decoder MLP, text hidden, codebook, text map
+LOGIT_MAX = 10.0  # a previous mask never becomes too certain to be corrected
+
+# The paper's decoder (arXiv 2403.08059), and what the small presets have instead of it.
+PAPER = {
+    "image_size_px": 448,
+    "grid_px": 64,
+    "embedding_dim": 256,
+    "neck_dim": 128,
+    "upscale_stages": 3,
+    "decoder_depth": 2,
+    "decoder_heads": 8,
+    "decoder_mlp_dim": 2048,
+    "text_hidden_dim": 512,
+    "codebook_size": 8192,
+    "text_map": False,
+}
+SMALL = PAPER | {
+    "backbone": "resnet10t_half",
+    "embedding_dim": 128,
+    "neck_dim": 32,
+    "neck_blocks": 1,
+    "detail_dim": 32,
+    "upscale_stages": 2,
+    "decoder_depth": 1,
+    "decoder_heads": 4,
+    "decoder_mlp_dim": 512,
+    "codebook_size": 2048,
+    "text_map": True,
+}
 PRESETS = {
-    # the paper's network and its smaller sisters (arXiv 2403.08059)
-    "swin-l-448": ("swin_large_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192, False),
-    "swin-b-448": ("swin_base_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192, False),
-    "swin-t-448": ("swin_tiny_patch4_window7_224", 448, 64, 256, 128, 3, 8, 2048, 512, 8192, False),
-    # train on two CPU cores; layer norm only, so that results do not depend on how a batch is split
-    "small": ("edgenext_xx_small", 192, 24, 128, 96, 2, 4, 512, 512, 1024, True),
-    "tiny": ("edgenext_xx_small", 128, 16, 128, 96, 2, 4, 512, 512, 1024, True),
+    "swin-l-448": PAPER | {"backbone": "swin_large_patch4_window7_224"},
+    "swin-b-448": PAPER | {"backbone": "swin_base_patch4_window7_224"},
+    "swin-t-448": PAPER | {"backbone": "swin_tiny_patch4_window7_224"},
+    # SAM-Med2D's network with a text token: what checkpoints of the SAM family fill
+    "vit-b-256": PAPER
+    | {"backbone": "samvit_base_patch16", "image_size_px": 256, "grid_px": 16, "neck_dim": 256, "upscale_stages": 2},
+    # train on two CPU cores
+    "small": SMALL | {"image_size_px": 192, "grid_px": 12},
+    "tiny": SMALL | {"image_size_px": 128, "grid_px": 8},
 }
 
 
@@ -30,23 +62,7 @@ def preset(name: str, text_dim: int) -> ModelConfig:
     """The configuration of a named size. Raises UsageError for an unknown name."""
     if name not in PRESETS:
         raise UsageError(f"{name}: not a model preset", f"choose one of {', '.join(PRESETS)}")
-    backbone, size, grid, dim, neck, stages, heads, mlp, hidden, codes, text_map = PRESETS[name]
-    return ModelConfig(
-        preset=name,
-        backbone=backbone,
-        image_size_px=size,
-        grid_px=grid,
-        embedding_dim=dim,
-        neck_dim=neck,
-        upscale_stages=stages,
-        decoder_depth=2,
-        decoder_heads=heads,
-        decoder_mlp_dim=mlp,
-        text_dim=text_dim,
-        text_hidden_dim=hidden,
-        codebook_size=codes,
-        text_map=text_map,
-    )
+    return ModelConfig.model_validate({"preset": name, "text_dim": text_dim, **PRESETS[name]})
 
 
 @dataclass(frozen=True)
@@ -71,19 +87,20 @@ class FluoroSAM(nn.Module):
         self.prompt_encoder = PromptEncoder(config)
         self.mask_decoder = MaskDecoder(config)
         self.text_map = TextMap(config) if config.text_map else None
+        self.detail_path = DetailPath(config) if config.detail_dim else None
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, dim, grid, grid)."""
+        """(B, 3, S, S) -> (B, dim, grid, grid), or (B, detail_dim, 4 grid, 4 grid) where there is a detail path."""
         return self.image_encoder(image)
 
     def word_pixels(self, embedding: Tensor) -> Tensor | None:
         """What the text map compares with words, (B, dim / 4, 4 grid, 4 grid); None where there is no text map."""
         if self.text_map is None:
             return None
-        return self.text_map.pixels(embedding, self.prompt_encoder.dense_position())
+        return self.text_map.pixels(embedding, self.prompt_encoder.dense_position(4 * self.config.grid_px))
 
     def decode(self, embedding: Tensor, prompts: Prompts, word_pixels: Tensor | None = None) -> Decoded:
-        """Masks for every prompt, from the images' embeddings (B, dim, grid, grid).
+        """Masks for every prompt, from what `encode_image` returned for the images.
 
         `word_pixels` saves computing them again for further prompts on the same images.
         """
@@ -92,21 +109,24 @@ class FluoroSAM(nn.Module):
         tokens = torch.cat([token[:, None], points], dim=1)
         keep = torch.cat([prompts.has_text[:, None], prompts.point_labels >= 0], dim=1)
         position = self.prompt_encoder.dense_position()
-        mask_logits, has_mask, by_words = prompts.mask_logits, prompts.has_mask, None
-        if self.text_map is not None:
+        image, has_mask = prompts.image_index, prompts.has_mask
+        if self.detail_path is None:
+            dense = self.prompt_encoder.dense(prompts.mask_logits, has_mask)
+            return self.mask_decoder(embedding.index_select(0, image), position, dense, tokens, keep)
+        previous, known = prompts.mask_logits.clamp(-LOGIT_MAX, LOGIT_MAX), has_mask
+        if self.text_map is not None:  # words have drawn a first mask before the decoder starts
             pixels = self.word_pixels(embedding) if word_pixels is None else word_pixels
             assert pixels is not None
-            first = self.text_map(pixels[prompts.image_index], token[:, None])
-            by_words = prompts.has_text & ~has_mask
-            mask_logits = torch.where(by_words[:, None, None, None], first, mask_logits)
-            has_mask = has_mask | by_words
-        dense = self.prompt_encoder.dense(mask_logits, has_mask)
-        decoded = self.mask_decoder(embedding[prompts.image_index], position, dense, tokens, keep)
-        if by_words is None:
-            return decoded
-        correction = decoded.masks  # the decoder corrects what the words alone have drawn
-        first = F.interpolate(mask_logits, correction.shape[-2:], mode="bilinear", align_corners=False)
-        return replace(decoded, masks=correction + first * by_words[:, None, None, None])
+            first = self.text_map(pixels.index_select(0, image), token[:, None])
+            previous = torch.where(_column(has_mask), previous, first)
+            known = has_mask | prompts.has_text
+        previous = previous * _column(known)
+        pictures = draw(previous, known, prompts.points_xy, prompts.point_labels, self.config.image_size_px)
+        dense, *drawn = self.detail_path.prompt(pictures)
+        grid, *finer = (x.index_select(0, image) for x in self.detail_path.image(embedding))
+        details = [a + b for a, b in zip(finer, drawn, strict=True)]
+        decoded = self.mask_decoder(grid, position, dense, tokens, keep, details)
+        return replace(decoded, masks=decoded.masks + previous)  # the decoder corrects what is there
 
     def as_mask_input(self, logits: Tensor) -> Tensor:
         """Chosen logits (N, h, w) -> (N, 1, mask_input_px, mask_input_px), to be fed back as a prompt."""
@@ -125,6 +145,23 @@ class FluoroSAM(nn.Module):
             mask_logits=torch.zeros(count, 1, size, size, device=device),
             has_mask=torch.zeros(count, dtype=torch.bool, device=device),
         )
+
+
+def _column(x: Tensor) -> Tensor:
+    return x[:, None, None, None]
+
+
+def freeze_encoder(model: FluoroSAM) -> None:
+    """Train the decoder and the adapters alone."""
+    for name, parameter in model.image_encoder.named_parameters():
+        parameter.requires_grad_(is_adapter(name))
+
+
+def with_adapters(model: FluoroSAM) -> FluoroSAM:
+    """The same network with adapters, which change no output until they are trained."""
+    adapted = FluoroSAM(model.config.model_copy(update={"adapters": True}))
+    adapted.load_state_dict(adapted.state_dict() | model.state_dict())
+    return adapted.train(model.training)
 
 
 def best_mask(decoded: Decoded) -> Tensor:

@@ -1,4 +1,4 @@
-"""Image encoder: a timm backbone and the neck that merges its four stages into one embedding."""
+"""Image encoder: a timm backbone and the neck that merges its stages into one embedding."""
 
 import warnings
 from typing import Any
@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
+from fluorosam_cli.model.adapters import add_adapters
 from fluorosam_cli.model.layers import LayerNorm2d
+
+# backbone: timm's name and what differs from it
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    # half the width: dense 3x3 convolutions are what a CPU trains fastest per unit of accuracy
+    "resnet10t_half": ("resnet10t", {"channels": (32, 64, 128, 192), "stem_width": 16}),
+    "edgenext_xx_small": ("edgenext_xx_small", {"ls_init_value": 1.0}),  # 1e-6 would leave blocks idle for long
+}
 
 
 class ResidualBlock(nn.Module):
@@ -28,38 +36,70 @@ class ImageEncoder(nn.Module):
     """(B, 3, S, S) channels from `preprocess.channels` -> (B, embedding_dim, grid, grid).
 
     As in FluoroSAM (arXiv 2403.08059): every stage is projected by a 1x1 convolution, resized to one grid and summed;
-    three residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's.
+    residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's. With `detail_dim` the
+    output is (B, detail_dim, 4 grid, 4 grid). Segment-anything's own ViT brings its neck and needs none of this.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
-            import timm
-
-        options: dict[str, Any] = {}
-        if config.backbone.startswith("swin"):
-            options["img_size"] = config.image_size_px
-        if config.backbone.startswith("edgenext"):
-            options["ls_init_value"] = 1.0  # timm's 1e-6 leaves the blocks idle at first: meant for long schedules
-        self.backbone = timm.create_model(config.backbone, features_only=True, out_indices=(0, 1, 2, 3), **options)
+        self.plain = config.backbone.startswith("samvit")
+        self.backbone = backbone(config)
+        self.stages_channels_last = config.backbone.startswith("swin")  # timm's Swin returns (B, H, W, C)
+        if config.adapters:
+            add_adapters(self.backbone, channels_last=self.plain or self.stages_channels_last)
+        if self.plain:
+            return
+        side, dim = (4, config.detail_dim) if config.detail_dim else (1, config.embedding_dim)
+        self.grid = side * config.grid_px
         channels: list[int] = self.backbone.feature_info.channels()  # pyright: ignore
-        self.channels_last = config.backbone.startswith("swin")  # timm's Swin returns (B, H, W, C)
-        self.grid = config.grid_px
         self.laterals = nn.ModuleList(nn.Conv2d(c, config.neck_dim, 1) for c in channels)
-        self.blocks = nn.Sequential(*(ResidualBlock(config.neck_dim) for _ in range(3)))
-        self.output = nn.Conv2d(config.neck_dim, config.embedding_dim, 1)
-        self.norm = LayerNorm2d(config.embedding_dim)
+        self.blocks = nn.Sequential(*(ResidualBlock(config.neck_dim) for _ in range(config.neck_blocks)))
+        self.output = nn.Conv2d(config.neck_dim, dim, 1)
+        self.norm = LayerNorm2d(dim)
 
     def forward(self, image: Tensor) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)  # layer norm over channels then copies nothing
         stages = self.backbone(image)
-        if self.channels_last:
+        if self.plain:
+            return stages
+        if self.stages_channels_last:
             stages = [stage.permute(0, 3, 1, 2) for stage in stages]
         size = (self.grid, self.grid)
         merged = torch.zeros((), device=image.device)
         for lateral, stage in zip(self.laterals, stages, strict=True):
             merged = merged + _resize(lateral(stage), size)
         return self.norm(self.output(self.blocks(merged)))
+
+
+def backbone(config: ModelConfig, **pretrained: Any) -> nn.Module:
+    """The timm model of a configuration, without batch statistics; `pretrained` goes to `timm.create_model`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
+        import timm
+
+    tag = pretrained.pop("tag", "")
+    name, options = VARIANTS.get(config.backbone, (config.backbone, {}))
+    name += tag and f".{tag}"
+    if name.startswith(("swin", "samvit")):
+        options = {**options, "img_size": config.image_size_px}
+    if name.startswith("samvit"):
+        return timm.create_model(name, num_classes=0, global_pool="", **options, **pretrained)
+    if name.startswith("resnet"):
+        options = {**options, "out_indices": (1, 2, 3, 4)}  # strides 4 to 32, as the others'
+    return _without_batch_statistics(timm.create_model(name, features_only=True, **options, **pretrained))
+
+
+def _without_batch_statistics(module: nn.Module) -> nn.Module:
+    """Replace batch norms by group norms of 16 channels, so that results do not depend on how a batch is split."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            norm: nn.Module = nn.GroupNorm(max(1, child.num_features // 16), child.num_features)
+            if hasattr(child, "act"):  # timm's norm with its activation
+                norm = nn.Sequential(norm, child.drop, child.act)  # pyright: ignore
+            setattr(module, name, norm)
+        else:
+            _without_batch_statistics(child)
+    return module
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +15,32 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class PatchConv2d(nn.Conv2d):
+    """A convolution whose patches do not overlap, as one matrix product: on a CPU several times as fast."""
+
+    def __init__(self, inputs: int, outputs: int, patch: int) -> None:
+        super().__init__(inputs, outputs, patch, stride=patch)
+
+    def forward(self, input: Tensor) -> Tensor:
+        patch = self.kernel_size[0]
+        x = input.permute(0, 2, 3, 1).unflatten(2, (-1, patch)).unflatten(1, (-1, patch))
+        x = x.permute(0, 1, 3, 5, 2, 4).flatten(3)  # (B, h, w, inputs * patch * patch)
+        return F.linear(x, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class PatchUpscale2d(nn.ConvTranspose2d):
+    """A transposed convolution that doubles the sides, as one matrix product."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 2, stride=2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        x = input.permute(0, 2, 3, 1) @ self.weight.permute(0, 2, 3, 1).flatten(1)
+        x = x.unflatten(3, (2, 2, -1)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+        assert self.bias is not None
+        return (x + self.bias).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):
@@ -43,10 +70,15 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(inner, dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        """q (N, Q, dim), k and v (N, K, dim); `keep` (N, K) is True where a key may be attended to."""
+        """q (N, Q, dim), k and v (N, K, dim); `keep` (N, K) is True where a key may be attended to.
+
+        Written out: one side is always a dozen tokens, for which PyTorch's fused kernel is slower on a CPU.
+        """
         q, k, v = (self._split(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
-        mask = None if keep is None else keep[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        weight = (q / q.shape[-1] ** 0.5) @ k.transpose(-2, -1)
+        if keep is not None:
+            weight = weight.masked_fill(~keep[:, None, None, :], -torch.inf)
+        out = weight.softmax(-1) @ v
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:

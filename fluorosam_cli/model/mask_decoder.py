@@ -1,9 +1,10 @@
 """Mask decoder: segment-anything's two-way transformer, batched over images and prompts, with a text token.
 
 Token order: predicted-IoU token, four mask tokens, text, points, box corners (FluoroSAM). State-dict names are
-segment-anything's; the presence head is ours.
+segment-anything's; the presence and travel heads are ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
-from fluorosam_cli.model.layers import MLP, Attention, LayerNorm2d
+from fluorosam_cli.model.layers import MLP, Attention, LayerNorm2d, PatchUpscale2d
 
+LOG_TRAVEL_MAX = 7.0  # log(1 + mm): over a metre, longer than any path through a body
 MASKS = 4  # output 0 is the single mask, 1-3 are the alternatives of an ambiguous prompt
 
 
@@ -81,6 +83,7 @@ class Decoded:
     masks: Tensor  # (N, 4, grid * 2 ** upscale_stages, same) logits
     iou: Tensor  # (N, 4) predicted
     presence: Tensor  # (N,) logit of "the structure is in this image"
+    travel: Tensor | None = None  # (N, h, w) mm that a ray passes inside the structure, if the network predicts it
 
 
 class MaskDecoder(nn.Module):
@@ -94,7 +97,7 @@ class MaskDecoder(nn.Module):
         widths = [dim, dim // 4, dim // 8, dim // 16][: config.upscale_stages + 1]
         layers: list[nn.Module] = []
         for stage, (wide, narrow) in enumerate(pairwise(widths)):
-            layers.append(nn.ConvTranspose2d(wide, narrow, 2, stride=2))
+            layers.append(PatchUpscale2d(wide, narrow))
             if stage < config.upscale_stages - 1:
                 layers.append(LayerNorm2d(narrow))
             layers.append(nn.GELU())
@@ -102,9 +105,21 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, widths[-1], 3) for _ in range(MASKS))
         self.iou_prediction_head = MLP(dim, 256, MASKS, 3)
         self.presence_head = MLP(dim, 256, 1, 3)
+        self.travel_head = MLP(dim, dim, widths[-1], 3) if config.travel else None
 
-    def forward(self, image: Tensor, image_pe: Tensor, dense: Tensor, prompts: Tensor, keep: Tensor | None) -> Decoded:
-        """image and dense (N, dim, grid, grid), image_pe (1, dim, grid, grid), prompts (N, T, dim), keep (N, T)."""
+    def forward(
+        self,
+        image: Tensor,
+        image_pe: Tensor,
+        dense: Tensor,
+        prompts: Tensor,
+        keep: Tensor | None,
+        details: Sequence[Tensor] = (),
+    ) -> Decoded:
+        """image and dense (N, dim, grid, grid), image_pe (1, dim, grid, grid), prompts (N, T, dim), keep (N, T).
+
+        `details` are added after each doubling: (N, dim / 4, 2 grid, 2 grid), (N, dim / 8, 4 grid, 4 grid), ...
+        """
         count = prompts.shape[0]
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])[None].expand(count, -1, -1)
         tokens = torch.cat([own, prompts], dim=1)
@@ -114,9 +129,21 @@ class MaskDecoder(nn.Module):
         height, width = source.shape[-2:]
         flat_pe = image_pe.flatten(2).transpose(1, 2)
         tokens, flat = self.transformer(source.flatten(2).transpose(1, 2), flat_pe, tokens, keep)
-        upscaled = self.output_upscaling(flat.transpose(1, 2).unflatten(2, (height, width)))
+        upscaled = flat.transpose(1, 2).unflatten(2, (height, width))
+        finer = iter(details)
+        for layer in self.output_upscaling:
+            upscaled = layer(upscaled)
+            if details and isinstance(layer, PatchUpscale2d):
+                upscaled = upscaled + next(finer)
         weights = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (N, 4, narrow)
-        masks = torch.einsum("nmc,nchw->nmhw", weights, upscaled)
-        return Decoded(masks, self.iou_prediction_head(tokens[:, 0]), self.presence_head(tokens[:, 0])[:, 0])
+        side = upscaled.shape[-2:]
+        pixels = upscaled.permute(0, 2, 3, 1).flatten(1, 2)  # (N, h w, narrow), as they lie in memory
+        masks = (pixels @ weights.transpose(-2, -1)).transpose(-2, -1).contiguous().unflatten(2, side)
+        travel = None
+        if self.travel_head is not None:
+            travel = (pixels @ self.travel_head(tokens[:, 1])[..., None])[..., 0].unflatten(1, side)
+            travel = torch.expm1(LOG_TRAVEL_MAX * travel.float().sigmoid())
+        own = tokens[:, 0]
+        return Decoded(masks, self.iou_prediction_head(own), self.presence_head(own)[:, 0], travel)

@@ -50,9 +50,10 @@ class PromptEncoder(nn.Module):
     def mask_input_px(self) -> int:
         return 4 * self.grid
 
-    def dense_position(self) -> Tensor:
-        """(1, dim, grid, grid): the encoding of every cell's centre."""
-        centre = (torch.arange(self.grid, device=self.no_mask_embed.weight.device) + 0.5) / self.grid
+    def dense_position(self, side: int | None = None) -> Tensor:
+        """(1, dim, side, side): the encoding of every cell's centre; the side is the grid's unless given."""
+        side = side or self.grid
+        centre = (torch.arange(side, device=self.no_mask_embed.weight.device) + 0.5) / side
         y, x = torch.meshgrid(centre, centre, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 

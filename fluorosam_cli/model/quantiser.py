@@ -1,6 +1,7 @@
 """Text token: a frozen sentence feature through an MLP and one vector quantiser (van den Oord et al. 2017).
 
 FluoroSAM's idea: a phrase becomes one of finitely many codes, so that paraphrases of a structure give the same prompt.
+As every phrase gets some code, "left banana" too, the head also says how far it knows the words.
 """
 
 import torch
@@ -21,6 +22,7 @@ class TextHead(nn.Module):
             nn.GELU(),
             nn.Linear(config.text_hidden_dim, config.embedding_dim),
         )
+        self.familiar = nn.Linear(config.text_hidden_dim, 1)
         self.codebook = nn.Embedding(config.codebook_size, config.embedding_dim) if config.codebook_size else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +33,14 @@ class TextHead(nn.Module):
         code = self.codebook(self.codes(token))
         loss = F.mse_loss(code, token.detach()) + F.mse_loss(token, code.detach())
         return token + (code - token).detach(), loss
+
+    def known(self, features: Tensor) -> Tensor:
+        """How surely each phrase (N, text_dim) names something this head was taught, (N,) from 0 to 1."""
+        return self.familiar(self.hidden(features))[:, 0].sigmoid()
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """(N, text_dim) -> (N, text_hidden_dim), from which both the token and `known` are read."""
+        return self.mlp[1](self.mlp[0](features))
 
     def codes(self, token: Tensor) -> Tensor:
         """Index of the nearest code (Euclidean) of each token (N, dim) -> (N,)."""

@@ -1,14 +1,14 @@
 """Text map: a first mask from words by one dot product per pixel, fed to the decoder as its mask prompt.
 
 Not in the paper. The two-way decoder costs a transformer per prompt, so a small budget shows it few structures per
-image; here one upscaled feature map serves every phrase, and training can ask for dozens of structures at once.
+image; here one feature map serves every phrase, and training can ask for dozens of structures at once.
 """
 
 import torch
 from torch import Tensor, nn
 
 from fluorosam_cli.contracts import ModelConfig
-from fluorosam_cli.model.layers import MLP, LayerNorm2d
+from fluorosam_cli.model.layers import MLP, LayerNorm2d, PatchConv2d
 
 PRIOR_LOGIT = -2.0  # most pixels belong to no given structure
 
@@ -16,25 +16,19 @@ PRIOR_LOGIT = -2.0  # most pixels belong to no given structure
 class TextMap(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        dim = config.embedding_dim
-        self.upscaling = nn.Sequential(
-            nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
-            LayerNorm2d(dim // 2),
-            nn.GELU(),
-            nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2),
-            LayerNorm2d(dim // 4),
-            nn.ReLU(),
-        )
-        self.query = MLP(dim, dim, dim // 4, 2)
-        self.norm = nn.LayerNorm(dim // 4)
+        dim, width = config.embedding_dim, config.embedding_dim // 4
+        self.position = PatchConv2d(dim, config.detail_dim, 1)
+        self.features = nn.Sequential(PatchConv2d(config.detail_dim, width, 1), LayerNorm2d(width), nn.ReLU())
+        self.query = MLP(dim, dim, width, 2)
+        self.norm = nn.LayerNorm(width)
         self.offset = nn.Parameter(torch.tensor(PRIOR_LOGIT))
 
     def pixels(self, embedding: Tensor, position: Tensor) -> Tensor:
-        """Embedding (B, dim, grid, grid), its positions (1, dim, grid, grid) -> (B, dim / 4, 4 grid, 4 grid).
+        """Embedding (B, detail_dim, h, w), its positions (1, dim, h, w) -> (B, dim / 4, h, w).
 
         Positions matter: where a structure usually lies is the first thing words can mean.
         """
-        return self.upscaling(embedding + position)
+        return self.features(embedding + self.position(position))
 
     def forward(self, pixels: Tensor, token: Tensor) -> Tensor:
         """Features (N, dim / 4, h, w) and K tokens for each (N, K, dim) -> logits (N, K, h, w)."""

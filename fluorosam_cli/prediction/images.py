@@ -1,72 +1,126 @@
-"""Finding and reading the images a user wants segmented: PNG, JPEG and TIFF, as grey arrays at their own size."""
+"""Finding and reading the images a user wants segmented, whatever their format.
+
+Pixels are read in `raster_images.py`, `dicom_images.py` and `grid_images.py`.
+"""
 
 import glob
-import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.prediction.polarity import is_bone_bright
+from fluorosam_cli.prediction.radiograph import Found, Radiograph
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-LATER = {
-    "DICOM": (".dcm", ".dicom", ".ima"),
-    "NIfTI": (".nii", ".nii.gz"),
-    "NRRD": (".nrrd", ".nhdr"),
-    "MetaImage": (".mha", ".mhd"),
-}
+RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+GRID_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr")
+SUFFIXES = (*RASTER_SUFFIXES, *DICOM_SUFFIXES, *GRID_SUFFIXES)
+KNOWN = "PNG, JPEG, TIFF, DICOM, NIfTI or NRRD"
 DICOM_MAGIC_AT, DICOM_MAGIC = 128, b"DICM"
-SIDE_MIN_PX, SIDE_MAX_PX = 16, 10_000  # a mask below is meaningless, an image above is no radiograph
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grey
 
 
+# --- finding ----------------------------------------------------------------------------------------------------------
+
+
 def find_images(source: str) -> list[Path]:
-    """The images a path, a folder or a glob means, sorted; a folder's other files are passed over.
+    """The images a path, a folder or a glob (`**` for any depth) means, sorted; a folder's other files are passed over.
 
     Raises FluoroError when there are none.
     """
     path = Path(source)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and _looks_like_one(p))
         if not found:
-            raise FluoroError(f"{path}: holds no image", f"{', '.join(SUFFIXES)} are read")
+            raise FluoroError(f"{path}: holds no image", f"{KNOWN} are read")
         return found
     if path.exists():
         return [path]
     if glob.has_magic(source):
-        found = sorted(p for p in map(Path, glob.glob(source)) if p.is_file())
+        found = sorted(p for p in map(Path, glob.glob(source, recursive=True)) if p.is_file())
         if not found:
             raise FluoroError(f"{source}: no file matches", "check the pattern")
         return found
     raise FluoroError(f"{source}: no such image", "check the path; a phrase comes after the image")
 
 
-def read_image(path: Path) -> np.ndarray:
-    """A PNG, JPEG or TIFF, 8 or 16 bits, as grey (H, W), upright as its EXIF tag says; values as stored.
+def is_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's mark, whatever its name."""
+    with open(path, "rb") as file:
+        return file.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))[DICOM_MAGIC_AT:] == DICOM_MAGIC
 
-    Colour becomes luma; transparent parts become black. Raises FluoroError when it is none of these or of a size that
-    no radiograph has.
+
+def stem_of(path: Path) -> str:
+    """The file's name without the suffix of an image: dots in it stay."""
+    name = path.name
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def _looks_like_one(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) or ((not path.suffix or path.suffix[1:].isdigit()) and is_dicom(path))
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_image(path: Path, frame: int = 1, invert: bool | None = None) -> np.ndarray:
+    """One frame as grey (H, W) with bone bright: what `Predictor.set_image` takes. See `read_frames`."""
+    return read_radiograph(path, frame, invert).for_network
+
+
+def read_radiograph(path: Path, frame: int = 1, invert: bool | None = None) -> Radiograph:
+    """One frame, counted from 1. See `read_frames`."""
+    return next(read_frames(path, [frame], invert))
+
+
+def read_frames(path: Path, numbers: Sequence[int] | None = None, invert: bool | None = None) -> Iterator[Radiograph]:
+    """The frames of those numbers, ascending from 1, or all; upright as an EXIF tag says, values as a viewer has them.
+
+    Colour becomes luma; transparent parts become black. `invert` True says that bone is dark, False that it is bright;
+    else the header tells, or the pixels do. Raises FluoroError when it cannot be read, is no radiograph, or is of a
+    size that none has.
     """
-    _refuse_other_formats(path)
-    from PIL import Image, ImageOps
+    frames = probe(path).frames
+    numbers = range(1, frames + 1) if numbers is None else numbers
+    for number in numbers:
+        if not 1 <= number <= frames:
+            raise FluoroError(f"{path}: has no frame {number}, they are counted from 1 to {frames}", "see --frames")
+    for number, plain in zip(numbers, _reader(path).read(path, numbers), strict=True):
+        pixels = plain.pixels
+        if not np.isfinite(pixels).all():
+            raise FluoroError(f"{path}: holds NaN or infinite values", "replace them, or convert it to 16-bit PNG")
+        if invert is not None:
+            bright, told = not invert, "option"
+        elif plain.bone_bright is not None:
+            bright, told = plain.bone_bright, "header"
+        else:
+            bright, told = is_bone_bright(pixels), "detected"
+        yield Radiograph(pixels, bright, told, plain.spacing, number, frames)
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
-            with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
-                _check_size(path, image.size)
-                pages = getattr(image, "n_frames", 1)
-                if pages > 1:
-                    raise FluoroError(f"{path}: holds {pages} pages, one is expected", "split it into files")
-                return _grey(ImageOps.exif_transpose(image), path)
-    except Image.DecompressionBombError as error:
-        raise FluoroError(f"{path}: far too large ({error})", f"scale it to at most {SIDE_MAX_PX} px a side") from error
-    except (Image.UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        raise _unreadable(path, error) from error
-    except OSError as error:
-        if error.errno is not None:  # the file system's, not the decoder's
-            raise
-        raise _unreadable(path, error) from error
+
+def probe(path: Path) -> Found:
+    """Frames of a file, from its header. Raises FluoroError as `read_frames` does."""
+    return _reader(path).probe(path)
+
+
+def _reader(path: Path) -> Any:
+    """What has `probe(path)` and `read(path, numbers)` for this kind of file."""
+    name = path.name.lower()
+    if name.endswith(GRID_SUFFIXES):
+        from fluorosam_cli.prediction import grid_images
+
+        return grid_images
+    if name.endswith(DICOM_SUFFIXES) or is_dicom(path):
+        from fluorosam_cli.prediction import dicom_images
+
+        return dicom_images
+    from fluorosam_cli.prediction import raster_images
+
+    return raster_images
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
@@ -82,43 +136,3 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     if not grey.size or not np.isfinite(grey).all():
         raise FluoroError("image: is empty or holds NaN or infinite values", "replace them first")
     return grey
-
-
-def _refuse_other_formats(path: Path) -> None:
-    name = path.name.lower()
-    kind = next((kind for kind, suffixes in LATER.items() if name.endswith(suffixes)), None)
-    if kind is None:
-        with open(path, "rb") as file:
-            start = file.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))
-        kind = "DICOM" if start[DICOM_MAGIC_AT:] == DICOM_MAGIC else None
-    if kind is not None:
-        raise FluoroError(f"{path}: {kind} images are not read yet", "convert it to PNG, 16 bits if it can be")
-
-
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    if min(size) < SIDE_MIN_PX or max(size) > SIDE_MAX_PX:
-        raise FluoroError(
-            f"{path}: is {size[0]}x{size[1]}, sides from {SIDE_MIN_PX} to {SIDE_MAX_PX} px are expected",
-            "give the radiograph itself, or scale it",
-        )
-
-
-def _grey(image, path: Path) -> np.ndarray:
-    """A Pillow image of any mode -> (H, W) uint8, uint16, int32 or float32."""
-    from PIL import Image
-
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    if image.mode not in ("L", "F") and not image.mode.startswith("I"):
-        image = image.convert("L")
-    array = np.asarray(image)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise FluoroError(f"{path}: holds NaN or infinite values", "replace them, or convert it to 16-bit PNG")
-    return array.astype(array.dtype.newbyteorder("="))
-
-
-def _unreadable(path: Path, error: BaseException) -> FluoroError:
-    detail = "" if "cannot identify" in str(error) else f" ({str(error).splitlines()[0]})" if str(error) else ""
-    return FluoroError(f"{path}: not a readable PNG, JPEG or TIFF{detail}", "check the file, or convert it to PNG")

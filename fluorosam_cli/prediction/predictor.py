@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from fluorosam_cli.artefacts import sha256_of
 from fluorosam_cli.contracts import Checkpoint
@@ -20,11 +22,13 @@ from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint, load_checkpo
 from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts
 from fluorosam_cli.model.prompt_encoder import BOX_MAX, BOX_MIN, NEGATIVE, POSITIVE
 from fluorosam_cli.prediction.images import to_grey
+from fluorosam_cli.prediction.tta import LOOKS, PLAIN, Look
 
 if TYPE_CHECKING:
     from fluorosam_cli.text.encoder import TextEncoder
 
 PROMPTS_AT_ONCE = 16  # bounds the decoder's memory
+MASK_MARGIN = 0.01  # a mask given as a prompt is believed to that probability
 
 
 @dataclass(frozen=True)
@@ -36,27 +40,42 @@ class ImagePrompt:
     point_labels: Sequence[int] | np.ndarray = ()  # (K,) 1 inside the structure, 0 outside
     box_xyxy: Sequence[float] | np.ndarray | None = None  # inclusive-exclusive
     mask_input: np.ndarray | None = None  # (h, w) or (1, h, w) `logits` of an earlier answer
+    mask: np.ndarray | None = None  # (H, W) bool at the image's own size, where there are no earlier logits
 
 
 @dataclass(frozen=True)
 class PredictedMasks:
-    """The answer to one prompt: four masks, the last three being alternatives for an ambiguous prompt."""
+    """The answer to one prompt: four masks, the last three being alternatives for an ambiguous prompt.
 
-    masks: np.ndarray  # (4, H, W) bool at the image's own size
+    Masks are drawn from the logits when they are asked for, the best alone or all.
+    """
+
     ious: np.ndarray  # (4,) predicted
     presence: float  # probability that what the text names is in the image; means nothing without text
     best: int  # position of the highest predicted IoU
     logits: np.ndarray  # (4, h, w) low resolution, over the padded square: one of them is the next `mask_input`
+    frame: Frame  # how the image lies in that square
+    threshold_logit: float
 
     @property
+    def masks(self) -> np.ndarray:
+        """All four masks (4, H, W) bool at the image's own size."""
+        return np.stack([self._drawn(logits) for logits in self.logits])
+
+    @cached_property
     def mask(self) -> np.ndarray:
-        """The best mask (H, W)."""
-        return self.masks[self.best]
+        """The best mask (H, W) bool, columns contiguous, as run-length codes count."""
+        return self._drawn(self.logits[self.best])
 
     @property
     def iou(self) -> float:
         """The best mask's predicted IoU."""
         return float(self.ious[self.best])
+
+    def _drawn(self, logits: np.ndarray) -> np.ndarray:
+        across = Frame(self.frame.width, self.frame.height, self.frame.size)
+        turned = torch.from_numpy(np.ascontiguousarray(logits.T))[None]
+        return (preprocess.to_image(turned, across)[0] > self.threshold_logit).numpy().T
 
 
 class Predictor:
@@ -73,8 +92,7 @@ class Predictor:
         self._encoder: TextEncoder | None = None
         self._features: dict[str, torch.Tensor] = {}
         self._frame: Frame | None = None
-        self._embedding: torch.Tensor | None = None
-        self._word_pixels: torch.Tensor | None = None
+        self._looks: list[tuple[Look, torch.Tensor, torch.Tensor | None]] = []  # with embedding and word pixels
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, device: str = "cpu", threshold: float = 0.5) -> "Predictor":
@@ -84,13 +102,20 @@ class Predictor:
         model, header = load_checkpoint(folder, chosen)
         return cls(model, header, sha256_of(folder / HEADER), threshold)
 
-    def set_image(self, image: np.ndarray) -> None:
-        """Encode a grey (H, W) or colour (H, W, 3) image of any number type and range."""
+    def set_image(self, image: np.ndarray, tta: bool = False) -> "Predictor":
+        """Encode a grey (H, W) or colour (H, W, 3) image of any number type and range, best with bone bright.
+
+        With `tta` it is encoded as several looks at it, and every answer is their mean. Returns the predictor.
+        """
         grey = torch.from_numpy(to_grey(image)).to(self._device)
-        fitted, self._frame = preprocess.fit(grey, self._model.config.image_size_px)
+        fitted, frame = preprocess.fit(grey, self._model.config.image_size_px)
+        encoded = []
         with torch.inference_mode():
-            self._embedding = self._model.encode_image(preprocess.channels(fitted[None]))
-            self._word_pixels = self._model.word_pixels(self._embedding)
+            for look in LOOKS if tta else PLAIN:
+                embedding = self._model.encode_image(preprocess.channels(look.image(fitted)[None]))
+                encoded.append((look, embedding, self._model.word_pixels(embedding)))
+        self._frame, self._looks = frame, encoded
+        return self
 
     def predict(
         self,
@@ -99,46 +124,65 @@ class Predictor:
         point_labels: Sequence[int] | np.ndarray | None = None,
         box_xyxy: Sequence[float] | np.ndarray | None = None,
         mask_input: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
     ) -> PredictedMasks:
         """Segment the current image. See ImagePrompt for shapes; points without labels are positive."""
         points = () if points_xy is None else points_xy
         labels = [1] * len(points) if point_labels is None else point_labels
-        return self.predict_batch([ImagePrompt(text, points, labels, box_xyxy, mask_input)])[0]
+        return self.predict_batch([ImagePrompt(text, points, labels, box_xyxy, mask_input, mask)])[0]
 
     def predict_batch(self, prompts: Sequence[ImagePrompt]) -> list[PredictedMasks]:
         """Answers in the order of the prompts; each is the same as if it were asked alone."""
-        frame, embedding = self._frame, self._embedding
-        if frame is None or embedding is None:
+        frame = self._frame
+        if frame is None:
             raise FluoroError("no image is set", "call set_image first")
         inputs = [self._as_input(prompt, frame) for prompt in prompts]
         self._encode_texts([prompt.text for prompt in inputs if prompt.text is not None])
         answers: list[PredictedMasks] = []
         for start in range(0, len(inputs), PROMPTS_AT_ONCE):
             with torch.inference_mode():
-                answers.extend(self._decode(inputs[start : start + PROMPTS_AT_ONCE], frame, embedding))
+                answers.extend(self._decode(inputs[start : start + PROMPTS_AT_ONCE], frame))
         return answers
 
-    def _decode(self, inputs: "list[_InputPrompt]", frame: Frame, embedding: torch.Tensor) -> Iterator[PredictedMasks]:
-        decoded = self._model.decode(embedding, self._batch(inputs), self._word_pixels)
-        low = decoded.masks.float()
-        presence = decoded.presence.float().sigmoid().tolist()
-        ious, logits = decoded.iou.float().cpu().numpy(), low.cpu().numpy()
-        for i in range(len(inputs)):
-            masks = preprocess.to_image(low[i], frame) > self._threshold_logit
-            yield PredictedMasks(masks.cpu().numpy(), ious[i], presence[i], int(ious[i].argmax()), logits[i])
+    def text_codes(self, texts: Sequence[str]) -> list[int] | None:
+        """The quantiser's code of each phrase; None for a model without a quantiser."""
+        head = self._model.text_head
+        if head.codebook is None or not texts:
+            return None
+        self._encode_texts(list(texts))
+        with torch.inference_mode():
+            return head.codes(head.mlp(torch.stack([self._features[text] for text in texts]))).tolist()
 
-    def _batch(self, inputs: "list[_InputPrompt]") -> Prompts:
+    def known(self, text: str) -> float:
+        """How surely the network was taught the words, from 0 to 1; it needs no image."""
+        self._encode_texts([text])
+        with torch.inference_mode():
+            return float(self._model.text_head.known(self._features[text][None])[0])
+
+    def _decode(self, inputs: "list[_InputPrompt]", frame: Frame) -> Iterator[PredictedMasks]:
+        told = []
+        for look, embedding, word_pixels in self._looks:
+            decoded = self._model.decode(embedding, self._batch(inputs, look), word_pixels)
+            told.append((look.undone(decoded.masks.float()), decoded.iou.float(), decoded.presence.float().sigmoid()))
+        masks, ious, presence = (torch.stack(each).mean(0).cpu().numpy() for each in zip(*told, strict=True))
+        for i in range(len(inputs)):
+            best = int(ious[i].argmax())
+            yield PredictedMasks(ious[i], float(presence[i]), best, masks[i], frame, self._threshold_logit)
+
+    def _batch(self, inputs: "list[_InputPrompt]", look: Look) -> Prompts:
+        size = self._model.config.image_size_px
         prompts = self._model.empty_prompts(len(inputs), max(len(p.labels) for p in inputs), self._device)
         for i, prompt in enumerate(inputs):
             if prompt.text is not None:
                 prompts.text[i] = self._features[prompt.text]
                 prompts.has_text[i] = True
             if len(prompt.labels):
-                prompts.points_xy[i, : len(prompt.labels)] = torch.from_numpy(prompt.points_xy).to(self._device)
+                points = look.points(torch.from_numpy(prompt.points_xy), size)
+                prompts.points_xy[i, : len(prompt.labels)] = points.to(self._device)
                 prompts.point_labels[i, : len(prompt.labels)] = torch.from_numpy(prompt.labels).to(self._device)
             if prompt.mask_input is not None:
                 logits = torch.from_numpy(prompt.mask_input).to(self._device)
-                prompts.mask_logits[i] = self._model.as_mask_input(logits[None])[0]
+                prompts.mask_logits[i] = look.mask_input(self._model.as_mask_input(logits[None]))[0]
                 prompts.has_mask[i] = True
         return prompts
 
@@ -161,12 +205,31 @@ class Predictor:
             points = np.concatenate([corners, points])
             labels = np.concatenate([np.array([BOX_MIN, BOX_MAX]), labels])
         mask_input = None if prompt.mask_input is None else self._checked_logits(prompt.mask_input)
+        if prompt.mask is not None:
+            if mask_input is not None:
+                raise FluoroError("prompt: has both mask and mask_input", "give one of them")
+            mask_input = self._as_logits(prompt.mask, frame)
         if text is None and not len(labels) and mask_input is None:
             raise FluoroError("prompt: is empty", "give text, points, a box or a mask")
         return _InputPrompt(text, points.astype(np.float32), labels, mask_input)
 
+    def _as_logits(self, mask: np.ndarray, frame: Frame) -> np.ndarray:
+        """A mask of the image's size as logits over the square, of the share of each cell that it covers."""
+        if mask.shape != (frame.height, frame.width):
+            found, wanted = ("x".join(map(str, shape[::-1])) for shape in (mask.shape, (frame.height, frame.width)))
+            raise FluoroError(f"mask: is {found}, the image is {wanted}", "give a mask of the image's own size")
+        covered = torch.from_numpy(np.asarray(mask, bool).astype(np.float32)).to(self._device)
+        rows, columns = (max(1, round(n * self._logits_px / frame.size)) for n in frame.inner)
+        shrunk = F.interpolate(covered[None, None], (rows, columns), mode="bilinear", antialias=True)[0, 0]
+        square = F.pad(shrunk, (0, self._logits_px - columns, 0, self._logits_px - rows))
+        return torch.logit(square, MASK_MARGIN).cpu().numpy()
+
+    @property
+    def _logits_px(self) -> int:
+        return self._model.config.grid_px * 2**self._model.config.upscale_stages
+
     def _checked_logits(self, logits: np.ndarray) -> np.ndarray:
-        side = self._model.config.grid_px * 2**self._model.config.upscale_stages
+        side = self._logits_px
         array = np.asarray(logits, np.float32)
         array = array[0] if array.shape[:-2] == (1,) else array
         if array.shape != (side, side):

@@ -1,8 +1,12 @@
-"""What `predict` leaves behind for an image: mask PNGs, the overlay and the contents of `prediction.json`."""
+"""What `predict` leaves behind for an image: mask PNGs, the overlay and the contents of `prediction.json`.
+
+Of a DICOM header only geometry and polarity get into these. DICOM segmentations alone, written when they are asked for,
+carry the patient and study of the image they belong to.
+"""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +14,13 @@ import numpy as np
 
 from fluorosam_cli.artefacts import atomic_path, sha256_of
 from fluorosam_cli.contracts import BoxXYXY, PredictedMask, Prediction, Prompt, Rle
-from fluorosam_cli.prediction.images import read_image
+from fluorosam_cli.prediction.answers import PRESENT as PRESENT
+from fluorosam_cli.prediction.answers import Answer
 from fluorosam_cli.prediction.overlay import Layer, draw
-from fluorosam_cli.prediction.predictor import ImagePrompt, PredictedMasks, Predictor
-from fluorosam_cli.text.phrases import resolve
+from fluorosam_cli.prediction.radiograph import Radiograph
 
 HEADER = "prediction.json"
 OVERLAY = "overlay.png"
-PRESENT = 0.5  # below this probability the named structure is called absent
 
 
 @dataclass(frozen=True)
@@ -25,75 +28,85 @@ class Segmented:
     """One image and the answers to its prompts, in memory."""
 
     path: Path
-    image: np.ndarray  # (H, W) as stored
-    prompts: list[Prompt]
-    answers: list[PredictedMasks]
+    radiograph: Radiograph
+    answers: list[Answer]
     checkpoint_sha256: str
+    absent: dict[str, float] = field(default_factory=dict)
 
 
-def segment(predictor: Predictor, path: Path, prompts: Sequence[Prompt]) -> Segmented:
-    """Read an image and answer every prompt; nothing is written."""
-    image = read_image(path)
-    predictor.set_image(image)
-    asked = [ImagePrompt(p.text, p.points_xy, p.point_labels, p.box_xyxy) for p in prompts]
-    return Segmented(path, image, list(prompts), predictor.predict_batch(asked), predictor.checkpoint_sha256)
+def write_masks(folder: Path, segmented: Segmented, formats: Collection[str] = (), largest: bool = False) -> Prediction:
+    """Write the best mask of each prompt (0/255, the image's own size), the overlay and further `formats` (of
+    `formats.WRITERS`); return the header to write. With `largest` only the largest connected part of a mask is kept.
+    """
+    from fluorosam_cli.prediction.formats import WRITERS
 
-
-def write_masks(folder: Path, segmented: Segmented) -> Prediction:
-    """Write the best mask of each prompt (0/255, the image's own size) and the overlay; return the header to write."""
-    structures = [None if p.text is None else resolve(p.text) for p in segmented.prompts]
-    names = mask_names(segmented.prompts, structures)
-    layers, masks = [], []
-    for i, (prompt, answer) in enumerate(zip(segmented.prompts, segmented.answers, strict=True)):
-        write_png(folder / names[i], answer.mask.astype(np.uint8) * 255)
-        presence = None if prompt.text is None else round(answer.presence, 6)
-        masks.append(
-            PredictedMask(
-                prompt=i,
-                structure=structures[i],
-                mask=names[i],
-                score=round(answer.iou, 6),
-                presence=presence,
-                rle=rle_of(answer.mask),
-                box_xyxy=box_of(answer.mask),
-                area_px=int(answer.mask.sum()),
-            )
-        )
-        layers.append(
-            Layer(
-                answer.mask,
-                _label(prompt.text, presence, answer.mask),
-                points_xy=prompt.points_xy,
-                point_labels=prompt.point_labels,
-                box_xyxy=prompt.box_xyxy,
-            )
-        )
-    write_png(folder / OVERLAY, draw(segmented.image, layers))
-    return Prediction(
+    radiograph, answers = segmented.radiograph, segmented.answers
+    names = mask_names([answer.prompt for answer in answers], [answer.structure for answer in answers])
+    masks = [largest_part(answer.predicted.mask) if largest else answer.predicted.mask for answer in answers]
+    for name, mask in zip(names, masks, strict=True):
+        write_png(folder / name, np.ascontiguousarray(mask).astype(np.uint8) * 255)
+    write_png(folder / OVERLAY, draw(radiograph.pixels, [_layer(*pair) for pair in zip(answers, masks, strict=True)]))
+    spacing = radiograph.spacing
+    header = Prediction(
         image=segmented.path.name,
         image_sha256=sha256_of(segmented.path),
-        width=segmented.image.shape[1],
-        height=segmented.image.shape[0],
+        frame=radiograph.frame,
+        frames=radiograph.frames,
+        width=radiograph.pixels.shape[1],
+        height=radiograph.pixels.shape[0],
+        polarity="bone_bright" if radiograph.bone_bright else "bone_dark",
+        polarity_from=radiograph.polarity_from,
+        pixel_spacing_mm=None if spacing is None else (spacing.row_mm, spacing.column_mm),
+        spacing_plane=None if spacing is None else spacing.plane,
         checkpoint_sha256=segmented.checkpoint_sha256,
         overlay=OVERLAY,
-        prompts=segmented.prompts,
-        masks=masks,
+        prompts=[answer.prompt for answer in answers],
+        masks=[_record(i, answers[i], names[i], masks[i], radiograph) for i in range(len(answers))],
+        absent=segmented.absent,
+    )
+    files = [WRITERS[kind](folder, segmented.path, header, masks) for kind in formats if kind in WRITERS]
+    return header.model_copy(update={"files": [file for file in files if file is not None]})
+
+
+def _record(number: int, answer: Answer, name: str, mask: np.ndarray, radiograph: Radiograph) -> PredictedMask:
+    area_px = int(np.count_nonzero(mask))
+    return PredictedMask(
+        prompt=number,
+        structure=answer.structure,
+        understood=answer.understood,
+        asked=answer.asked,
+        mask=name,
+        score=round(answer.predicted.iou, 6),
+        presence=None if answer.presence is None else round(answer.presence, 6),
+        rle=rle_of(mask),
+        box_xyxy=box_of(mask),
+        area_px=area_px,
+        area_mm2=None if radiograph.spacing is None else round(area_px * radiograph.spacing.area_mm2, 3),
     )
 
 
-def _label(text: str | None, presence: float | None, mask: np.ndarray) -> str:
-    """The phrase, and what the picture alone would not say about it."""
-    if text is None:
-        return ""
-    absent = presence is not None and presence < PRESENT
-    return text + (" (not in this image)" if absent else "" if mask.any() else " (empty mask)")
+def _layer(answer: Answer, mask: np.ndarray) -> Layer:
+    prompt, name = answer.prompt, ""
+    if prompt.text is not None:
+        name = answer.asked if answer.understood in ("respelt", "ambiguous") and answer.asked else prompt.text
+        name += " (not in this image)" if answer.absent else "" if mask.any() else " (empty mask)"
+    labels = prompt.point_labels or [1] * len(prompt.points_xy)
+    return Layer(mask, name, points_xy=prompt.points_xy, point_labels=labels, box_xyxy=prompt.box_xyxy)
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask whose pixels touch, corners included; of equal ones the first."""
+    from scipy.ndimage import label
+
+    parts, count = label(mask, np.ones((3, 3)))  # pyright: ignore[reportGeneralTypeIssues] - it is a pair
+    return mask if count < 2 else parts == 1 + np.bincount(parts.ravel(order="K"))[1:].argmax()
 
 
 def mask_names(prompts: Sequence[Prompt], structures: Sequence[str | None]) -> list[str]:
     """A file name for each prompt's mask: its structure, else its words, else what it was; none twice."""
     names: list[str] = []
     for prompt, structure in zip(prompts, structures, strict=True):
-        slug = structure or slug_of(prompt.text or "") or ("box" if prompt.box_xyxy else "points")
+        slug = structure or slug_of(prompt.text or "") or _kind_of(prompt)
         slug = f"mask-{slug}" if f"{slug}.png" == OVERLAY else slug
         count = 1
         name = f"{slug}.png"
@@ -102,6 +115,10 @@ def mask_names(prompts: Sequence[Prompt], structures: Sequence[str | None]) -> l
             name = f"{slug}-{count}.png"
         names.append(name)
     return names
+
+
+def _kind_of(prompt: Prompt) -> str:
+    return "box" if prompt.box_xyxy else "points" if prompt.points_xy or not prompt.mask else "mask"
 
 
 def slug_of(text: str) -> str:

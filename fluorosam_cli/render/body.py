@@ -10,6 +10,7 @@ import numpy as np
 from fluorosam_cli.anatomy.tissues import tissues_with
 from fluorosam_cli.artefacts import find_artefacts
 from fluorosam_cli.contracts import Case
+from fluorosam_cli.ct.deform import deformed, draw_deformation
 from fluorosam_cli.ct.layout import Layout, read_hu, read_layout, stored_planes
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.ct.volume import Volume
@@ -23,6 +24,7 @@ from fluorosam_cli.render.projector import Named, Projector
 from fluorosam_cli.render.settings import Settings
 from fluorosam_cli.tools.placement_anatomy import BodyMap
 
+DEFORMATION = 3  # random stream of a case, beside those of its views (view.py)
 AFFINE_TOLERANCE_MM = 0.01
 
 
@@ -44,18 +46,23 @@ class Body:
     rows: np.ndarray  # (z, y, x) int16, see `materials.set_rows`
     labels: np.ndarray
     world_from_voxel: np.ndarray
+    deformation: int = 0  # 0: the scan as it is
     deepdrr: DeepDrr | None = None  # makes the image instead of our projector
 
     @property
     def number(self) -> int:
-        """What makes the case's random streams its own."""
-        return int.from_bytes(hashlib.sha256(self.case.name.encode()).digest()[:4])
+        return case_number(self.case.name)
 
     @cached_property
     def map(self) -> BodyMap:
         """What tools are placed by; every kind of voxel that is not air lies above the skin's threshold."""
         ids = {structure.name: (structure.label_id,) for structure in self.case.structures}
         return BodyMap(self.labels, self.world_from_voxel, self.rows, ids)
+
+
+def case_number(name: str) -> int:
+    """What makes a case's random streams its own."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
 
 
 def find_cases(path: Path) -> list[CaseFolder]:
@@ -71,8 +78,8 @@ def find_cases(path: Path) -> list[CaseFolder]:
     return found
 
 
-def load_body(item: CaseFolder, settings: Settings) -> Body:
-    """Read a case's volumes and set up its projector.
+def load_body(item: CaseFolder, settings: Settings, deformation: int = 0) -> Body:
+    """Read a case's volumes, deform them if `deformation` is not 0, and set up the projector.
 
     The projector's paths are those of the tissues: all with `--integrals`, else those that outlines are drawn from;
     after them, with `--travel`, those of all outputs. Raises FluoroError for volumes that do not fit each other, and
@@ -84,6 +91,10 @@ def load_body(item: CaseFolder, settings: Settings) -> Body:
     outputs = mask_outputs(case)
     named: list[Named] = [(output.name, output.label_ids) for output in outputs]
     anatomy = anatomy_of(labels, hu.world_from_voxel, named)
+    if deformation:
+        rng = np.random.default_rng([settings.seed, case_number(case.name), deformation, DEFORMATION])
+        hu, labels = deformed(hu, labels, draw_deformation(rng, hu, _chest_mm(anatomy)))
+        anatomy = anatomy_of(labels, hu.world_from_voxel, named)
     if not anatomy.positions:
         raise FluoroError(f"{item.path / case.labels}: holds no structure", "label the scan with fluoro segment-ct")
     absent = [name for name in physics.contrast if name not in anatomy.positions]
@@ -120,8 +131,19 @@ def load_body(item: CaseFolder, settings: Settings) -> Body:
         rows=rows,
         labels=labels,
         world_from_voxel=world_from_voxel,
+        deformation=deformation,
         deepdrr=other,
     )
+
+
+def _chest_mm(anatomy: Anatomy) -> tuple[float, float, float] | None:
+    """Heights of the lungs' top and base and of the pelvis' top; unseen, it is as far below as the lungs are high."""
+    lungs = anatomy.positions.get("lungs")
+    if lungs is None:
+        return None
+    top, base = lungs.high[2], lungs.low[2]
+    hips = anatomy.positions.get("hips")
+    return top, base, min(hips.high[2] if hips else 2 * base - top, base - 1)
 
 
 def _volumes(item: CaseFolder) -> tuple[Volume, np.ndarray]:

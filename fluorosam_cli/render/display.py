@@ -62,12 +62,13 @@ def display_image(
     look: Look = Look(),
     inside: np.ndarray | None = None,
     polarity: Polarity = "bone_bright",
+    sampled_px: int = 256,
 ) -> np.ndarray:
     """The radiograph as shown, (H, W) uint16.
 
     The window runs between percentiles of the pixels behind the patient; direct exposure and, where `inside` (H, W) is
     False, what the collimator covers do not count towards it. All of the image counts when hardly a pixel shows a
-    patient.
+    patient. Percentiles are those of a grid of about `sampled_px` a side.
     """
     attenuation = -np.log(np.maximum(intensity, np.float32(DARKEST)))
     patient = (intensity < DIRECT) & (intensity > DARKEST)
@@ -75,18 +76,19 @@ def display_image(
         patient &= inside
     if np.count_nonzero(patient) < 0.005 * patient.size:
         patient = np.ones_like(patient) if inside is None or not inside.any() else inside
-    low, high = np.percentile(_some(attenuation, patient), WINDOW_PERCENT)
+    low, high = np.percentile(_some(attenuation, patient, sampled_px), WINDOW_PERCENT)
     if look.style == "vendor":
         margin = 0.3 * (high - low)
-        attenuation = _evened(np.clip(attenuation, low - margin, high + margin), patient, look)
-        low, high = np.percentile(_some(attenuation, patient), WINDOW_PERCENT)
+        clipped = np.clip(attenuation, low - margin, high + margin)
+        attenuation = _evened(clipped, float(np.median(_some(clipped, patient, sampled_px))), look)
+        low, high = np.percentile(_some(attenuation, patient, sampled_px), WINDOW_PERCENT)
     below, above = look.latitude
     low, high = low - below * (high - low), high + above * (high - low)
     shown = np.clip((attenuation - np.float32(low)) / np.float32(max(high - low, 1e-3)), 0, 1)
     if look.style == "clahe":
         shown = equalised(shown, patient)
     elif look.style == "vendor":
-        shown = _toned(shown, float(np.median(_some(shown, patient))), look)
+        shown = _toned(shown, float(np.median(_some(shown, patient, sampled_px))), look)
     values = np.rint(shown * 65535).astype(np.uint16)
     if polarity == "bone_dark":
         values = 65535 - values
@@ -95,9 +97,9 @@ def display_image(
     return values
 
 
-def _some(image: np.ndarray, patient: np.ndarray) -> np.ndarray:
-    """The patient's pixels on a grid of about 256 x 256, or all: enough for a percentile."""
-    step = max(1, max(image.shape) // 256)
+def _some(image: np.ndarray, patient: np.ndarray, sampled_px: int) -> np.ndarray:
+    """The patient's pixels on that grid, or all: enough for a percentile."""
+    step = max(1, max(image.shape) // sampled_px)
     part = patient[::step, ::step]
     return image[::step, ::step][part] if part.any() else image[patient]
 
@@ -109,14 +111,13 @@ COARSER = (4, 16)  # cells of the former that separate the bands above it
 KNEE = 0.15  # of attenuation; a band's stronger signals, edges of metal and skin, are lifted less
 
 
-def _evened(attenuation: np.ndarray, patient: np.ndarray, look: Look) -> np.ndarray:
+def _evened(attenuation: np.ndarray, median: float, look: Look) -> np.ndarray:
     """The finest band is lifted pixel by pixel; what is coarser changes on the grid of its own cells."""
     factor = max(2, round(FINEST * max(attenuation.shape) / 512))
     fine = reduced(attenuation, factor)
     middling, coarse = (enlarged(reduced(fine, cells), cells, fine.shape) for cells in COARSER)
-    middle = np.float32(np.median(_some(attenuation, patient)))
     change = 0.7 * look.detail * _limited(fine - middling) + 0.3 * look.detail * _limited(middling - coarse)
-    change -= look.evening * (coarse - middle)
+    change -= look.evening * (coarse - np.float32(median))
     lifted = _limited(attenuation - enlarged(fine, factor, attenuation.shape))
     lifted *= np.float32(look.detail)
     lifted += attenuation

@@ -114,22 +114,26 @@ def _views_of(found: Iterator[View | Failure], failures: list[Failure]) -> Itera
 def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: Done) -> Iterator[View | Failure]:
     """The records of all views not done yet, each when its files are written."""
     waiting: deque[Future[View]] = deque()
+    told: set[str] = set()
     at_once = 1 if settings.device == "cpu" else VIEWS_PER_LAUNCH
     developers = 1 if settings.physics.deepdrr else settings.threads  # DeepDRR draws one view at a time
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(developers) as pool:
-        left = [item for item in cases if _indices(item, settings, done)]
-        ahead = reader.submit(_loaded, left[0], settings) if left else None
-        for number, item in enumerate(left):
+        bodies = [(item, deformation) for item in cases for deformation in range(settings.deformations + 1)]
+        left = [body for body in bodies if _indices(*body, settings, done)]
+        ahead = reader.submit(_loaded, *left[0], settings) if left else None
+        for number, (item, deformation) in enumerate(left):
             assert ahead is not None
             loaded = ahead.result()
             if number + 1 < len(left):
-                ahead = reader.submit(_loaded, left[number + 1], settings)
-            if isinstance(loaded, Failure):
-                yield loaded
+                ahead = reader.submit(_loaded, *left[number + 1], settings)
+            body, possible, refused = (None, (), [loaded]) if isinstance(loaded, Failure) else loaded
+            for failure in refused:
+                if failure.problem not in told:  # of a case's other deformations it need not be said again
+                    told.add(failure.problem)
+                    yield failure
+            if body is None:
                 continue
-            body, possible, refused = loaded
-            yield from refused
-            shots = (aim(body, possible, index, settings) for index in _indices(item, settings, done))
+            shots = (aim(body, possible, index, settings) for index in _indices(item, deformation, settings, done))
             for batch in _batches(shots, at_once):
                 for shot, projected in zip(batch, project(body, batch), strict=True):
                     waiting.append(pool.submit(develop, out, body, shot, *projected, settings))
@@ -153,16 +157,20 @@ def _batches(shots: Iterable[Shot], most: int) -> Iterator[list[Shot]]:
         yield batch
 
 
-def _indices(item: CaseFolder, settings: Settings, done: Done) -> list[int]:
+def _indices(item: CaseFolder, deformation: int, settings: Settings, done: Done) -> list[int]:
+    """The views still to be taken of a case's deformation: the case's are dealt out in turn."""
     name = item.case.name
-    return [index for index in range(settings.views_of(name)) if (name, index) not in done]
+    dealt = range(deformation, settings.views_of(name), settings.deformations + 1)
+    return [index for index in dealt if (name, index) not in done]
 
 
-def _loaded(item: CaseFolder, settings: Settings) -> tuple[Body, tuple[StandardView, ...], list[Failure]] | Failure:
+def _loaded(
+    item: CaseFolder, deformation: int, settings: Settings
+) -> tuple[Body, tuple[StandardView, ...], list[Failure]] | Failure:
     """A case ready to be rendered, the views it allows, and those asked for that it does not."""
     name = item.case.name
     try:
-        body = load_body(item, settings)
+        body = load_body(item, settings, deformation)
     except FluoroError as error:
         return Failure(f"{name}: {error.problem}", error.hint, whole=True)
     if settings.aim.poses:

@@ -61,6 +61,7 @@ class Settings:
     physics: Physics = Physics()
     tooling: Tooling = Tooling()
     extras: Extras = Extras()
+    deformations: int = 0  # of each case, beside the scan as it is; views are taken of each in turn
     device: str = "cpu"
     threads: int = 1
 

@@ -174,6 +174,7 @@ def develop(
         source_to_detector_mm=carm.source_to_detector_mm,
         source_to_isocenter_mm=carm.source_to_isocenter_mm,
         pixel_spacing_mm=carm.pixel_spacing_mm,
+        deformation=body.deformation,
         nearest_mm=carm.nearest_mm,
         farthest_mm=carm.farthest_mm if np.isfinite(carm.farthest_mm) else None,
         intrinsic=cast(list[list[float]], carm.intrinsic.tolist()),

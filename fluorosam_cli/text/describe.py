@@ -5,7 +5,7 @@ has no objection. Names are written in the order given; whatever a killed run ha
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,9 @@ from fluorosam_cli.text.phrases import has_one_size, phrases_of
 NAMES_PER_CALL = 8
 EXAMPLES_PER_NAME = 6  # train phrases shown to the model
 TOKENS_PER_PHRASE = 16  # of an answer, with its JSON
+
+Own = Mapping[str, tuple[Phrase, ...]]  # phrases of what the catalogue lacks
+NOTHING: Own = {}
 
 SYSTEM = """You collect the phrases with which radiologists, surgeons, students and patients name a part of the body,
 a surgical tool or an implant that they want to see outlined on an X-ray. Each phrase must name exactly the thing asked
@@ -70,9 +73,18 @@ def questions(names: Sequence[str], asking: Asking) -> list[Question]:
 
 
 def describe(
-    output: Output, names: Sequence[str], templates: int, seed: int, asking: Asking | None, track: Track = silent
+    output: Output,
+    names: Sequence[str],
+    templates: int,
+    seed: int,
+    asking: Asking | None,
+    track: Track = silent,
+    own: Own = NOTHING,
 ) -> Counts:
-    """Write `descriptions.jsonl` and its header into `output`. `templates`: requests made from each train phrase."""
+    """Write `descriptions.jsonl` and its header into `output`. `templates`: requests made from each train phrase.
+
+    `own` names come after the others, and the model is not asked about them.
+    """
     counts = Counts()
     with Lines(output.path / "descriptions.jsonl", Description) as lines:
         last = lines.done[-1].name if lines.done else None  # perhaps incomplete, so it is made again
@@ -80,24 +92,26 @@ def describe(
         written = {record for record in lines.done if record.name == last}
         taken = {content_bag(record.text): record.name for record in lines.done if record.name in complete}
         counts.descriptions = len(lines.done)
-        todo = [batch for batch in _batches(names) if not complete.issuperset(batch)]
-        output.skipped = len(names) - sum(map(len, todo))
-        asked = [_question(batch, asking) for batch in todo] if asking else []
+        batches = [*_batches(names), *_batches(list(own))]
+        todo = [batch for batch in batches if not complete.issuperset(batch)]
+        output.skipped = sum(map(len, batches)) - sum(map(len, todo))
+        asked = [_question(batch, asking) for batch in todo if batch[0] not in own] if asking else []
         answers = asking.llm.ask_all(asked) if asking else iter(())
         for number, batch in enumerate(track(todo, "describe", len(todo), "batches")):
-            suggested = _suggested(batch, next(answers), counts) if asking else {}
-            sha256 = asking.llm.sha256(asked[number]) if asking else ""
+            ask = asking if batch[0] not in own else None
+            suggested = _suggested(batch, next(answers), counts) if ask else {}
+            sha256 = ask.llm.sha256(asked[number]) if ask else ""
             for name in batch:
-                records = list(offline(name, templates, seed))
+                records = list(offline(name, templates, seed, own))
                 taken |= {content_bag(record.text): name for record in records}
-                if asking:
-                    records += _kept(name, suggested.get(name, ()), asking, sha256, records, taken, counts)
+                if ask:
+                    records += _kept(name, suggested.get(name, ()), ask, sha256, records, taken, counts)
                 for record in records:
                     if name not in complete and record not in written:
                         lines.append(record)
                         counts.descriptions += 1
                 output.done += 1
-    output.finish(Descriptions(count=counts.descriptions, names=len(names), seed=seed))
+    output.finish(Descriptions(count=counts.descriptions, names=len(names) + len(own), seed=seed))
     return counts
 
 
@@ -108,19 +122,19 @@ def _batches(names: Sequence[str]) -> list[Sequence[str]]:
 # --- offline ----------------------------------------------------------------------------------------------------------
 
 
-def offline(name: str, templates: int, seed: int) -> Iterator[Description]:
-    """The lexicon's phrases of a name, then `templates` requests around each of its train phrases."""
-    for phrase in phrases_of(name):
+def offline(name: str, templates: int, seed: int, own: Own = NOTHING) -> Iterator[Description]:
+    """The lexicon's (or its `own`) phrases of a name, then `templates` requests around each of its train phrases."""
+    for phrase in own.get(name) or phrases_of(name):
         yield Description(name=name, text=phrase.text, kind=phrase.kind, split=phrase.split, source="lexicon")
-    for phrase in asked_for(name):
+    for phrase in asked_for(name, own):
         for text in requests(phrase.text, phrase.kind, templates, seed):
             yield Description(name=name, text=text, kind="phrase", split="train", source="template")
 
 
-def asked_for(name: str) -> tuple[Phrase, ...]:
+def asked_for(name: str, own: Own = NOTHING) -> tuple[Phrase, ...]:
     """The train phrases that get requests: all of a name, but of a tool of one size, which are many, the first."""
-    train = tuple(phrase for phrase in phrases_of(name) if phrase.split == "train")
-    return train[:1] if has_one_size(name) else train
+    train = tuple(phrase for phrase in own.get(name) or phrases_of(name) if phrase.split == "train")
+    return train[:1] if name not in own and has_one_size(name) else train
 
 
 # --- from a language model --------------------------------------------------------------------------------------------

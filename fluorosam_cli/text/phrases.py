@@ -1,15 +1,18 @@
 """All names that words can mean, tools and anatomy together: their phrases, and what a phrase means.
 
-Tools of one size are many, so their words are made only when a text with a number in it asks for them.
+Tools of one size are many, so their words are made only when a text asks for them with a number of their size.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 
 from fluorosam_cli.anatomy import lexicon as anatomy
 from fluorosam_cli.anatomy.lexicon import Phrase
 from fluorosam_cli.anatomy.matching import EXACT, Index, Match, index_of, ranked
+from fluorosam_cli.anatomy.matching import respelt as respelt_by
 from fluorosam_cli.anatomy.wording import normalised
-from fluorosam_cli.text.tool_words import ambiguous_tools, general_words, sized_words
+from fluorosam_cli.text.tool_words import NUMBER, ambiguous_tools, general_words, sized_words
+
+LIKE_ENOUGH = 0.75  # of a misspelt word and the one that is meant: "lumg", "lung"
 
 
 @cache
@@ -45,7 +48,7 @@ def resolve(text: str) -> str | None:
 def meanings(text: str) -> tuple[str, ...]:
     """The names whose phrase this is, however it is typed: none for unknown words, several for ambiguous ones."""
     meant = _index().typed.get(normalised(text), ())
-    return meant or (_sized_index().typed.get(normalised(text), ()) if _number(text) else ())
+    return meant or _sized_index(_numbers(text)).typed.get(normalised(text), ())
 
 
 def matches(text: str, n: int = 5) -> list[Match]:
@@ -55,13 +58,19 @@ def matches(text: str, n: int = 5) -> list[Match]:
     name they may mean the same score. The score comes from the lexicon alone.
     """
     found = ranked(_index(), text, n)
-    if _number(text) and not (found and found[0].score == EXACT):
-        found = sorted([*found, *ranked(_sized_index(), text, n)], key=lambda match: -match.score)
+    if _numbers(text) and not (found and found[0].score == EXACT):
+        found = sorted([*found, *ranked(_sized_index(_numbers(text)), text, n)], key=lambda match: -match.score)
     return found[:n]
 
 
-def _number(text: str) -> bool:
-    return any(character.isdigit() for character in text)
+def respelt(text: str) -> str | None:
+    """The text with its misspelt words mended; None where nothing is misspelt, or no known word is near enough."""
+    mended, likeness = respelt_by(_index(), text)
+    return mended if LIKE_ENOUGH <= likeness < 1 else None
+
+
+def _numbers(text: str) -> frozenset[str]:
+    return frozenset(NUMBER.findall(normalised(text)))
 
 
 @cache
@@ -71,6 +80,7 @@ def _index() -> Index:
     return index_of(pairs + [(name, text) for texts in shared for text, meant in texts.items() for name in meant])
 
 
-@cache
-def _sized_index() -> Index:
-    return index_of((name, phrase.text) for name, phrases in sized_words().items() for phrase in phrases)
+@lru_cache(maxsize=256)
+def _sized_index(numbers: frozenset[str]) -> Index:
+    words = sized_words(numbers) if numbers else {}
+    return index_of((name, phrase.text) for name, phrases in words.items() for phrase in phrases)

@@ -7,7 +7,7 @@ where two have an equal claim, to neither: then it is ambiguous.
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -19,11 +19,18 @@ from fluorosam_cli.anatomy.lexicon import KINDS, Bag, Phrase, with_splits
 from fluorosam_cli.anatomy.structures import display_name, names
 from fluorosam_cli.anatomy.wording import content_bag, normalised, table
 from fluorosam_cli.contracts import PhraseKind
+from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.tools.catalogue import Tool, catalogue, families
 
 MOST = 2  # synonyms, materials and sites of a tool that its patterns use
 FAMILY, DESIGN, SYNONYM, PATTERN = range(4)  # how firmly a name claims a phrase, firmest first
 OTHER_UNITS = {" mm": (" millimetre",), " Fr": (" French", "F"), " gauge": ("G",)}
+OWN_FAMILY: tuple[tuple[str, PhraseKind], ...] = (  # tools that the catalogue lacks, together
+    ("user tools", "name"), ("user tool", "variant"), ("user's tool", "variant"), ("own tools", "synonym"),
+    ("tool of one's own", "synonym"), ("added tool", "synonym"), ("tool outside the catalogue", "phrase"),
+    ("custom tool", "synonym"), ("custom instrument", "synonym"),
+)  # fmt: skip
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 PREPOSITIONS = ("in", "on", "at", "around", "behind", "between", "inside", "outside", "under", "over", "through")
 PARTICIPLES = ("buried", "worn", "bent")  # besides those in -ed
 
@@ -39,9 +46,27 @@ def general_words() -> dict[str, tuple[Phrase, ...]]:
 
 
 @cache
-def sized_words() -> dict[str, tuple[Phrase, ...]]:
-    """Tool of one size -> its phrases; the first is the display name."""
-    return _phrases(_sized(), _owners(_sized(), _of_anatomy() | _general_owners().keys()))
+def sized_words(numbers: frozenset[str] | None = None) -> dict[str, tuple[Phrase, ...]]:
+    """Tool of one size -> its phrases; the first is the display name. Given numbers: only sizes with one of them."""
+    claims = _sized(numbers)
+    return _phrases(claims, _owners(claims, _of_anatomy() | _general_owners().keys()))
+
+
+def words_of(tools: Sequence[Tool]) -> dict[str, tuple[Phrase, ...]]:
+    """Tool that the catalogue lacks -> its phrases, from its name, synonyms, material, sites and use; and their family.
+
+    Raises FluoroError when its name is a phrase for something else.
+    """
+    claims: Claims = {tool.name: _of_design(tool) for tool in tools}
+    claims |= {tool.family: [(text, kind, FAMILY) for text, kind in OWN_FAMILY] for tool in tools}
+    owners = _owners(claims, _of_anatomy() | _general_owners().keys())
+    for tool in tools:
+        if owners[content_bag(tool.display_name)] != (tool.name,):
+            raise FluoroError(
+                f"{tool.file or tool.name}: {tool.display_name!r} names something else already",
+                "give it another name in tools.toml",
+            )
+    return _phrases(claims, owners)
 
 
 @cache
@@ -85,19 +110,19 @@ def _general() -> Claims:
     claims: Claims = {}
     for family, name in families().items():
         claims[family] = list(_spelt([(name, "name", FAMILY), *_family(family, name)]))
-    for design, tools in designs().items():
-        tool = tools[0]
-        synonyms: list[Row] = [(text, "synonym", SYNONYM) for text in tool.synonyms]
-        patterns = _filled("design", _values(tool))
-        claims[design] = list(_spelt([(base_words(tool), "name", DESIGN), *synonyms, *patterns]))
-    return claims
+    return claims | {design: _of_design(tools[0]) for design, tools in designs().items()}
 
 
-@cache
-def _sized() -> Claims:
+def _of_design(tool: Tool) -> list[Row]:
+    synonyms: list[Row] = [(text, "synonym", SYNONYM) for text in tool.synonyms]
+    patterns = _filled("design", _values(tool))
+    return list(_spelt([(base_words(tool), "name", DESIGN), *synonyms, *patterns]))
+
+
+def _sized(numbers: frozenset[str] | None) -> Claims:
     claims: Claims = {}
     for tool in catalogue():
-        if tool.size:
+        if tool.size and (numbers is None or numbers.intersection(NUMBER.findall(tool.size))):
             patterns = _filled("tool", _values(tool) | {"size": [tool.size]})
             claims[tool.name] = list(_spelt([(tool.display_name, "name", DESIGN), *patterns, *_other_units(tool)]))
     return claims
@@ -123,7 +148,7 @@ def _values(tool: Tool) -> dict[str, list[str]]:
         "material": list(dict.fromkeys(materials))[:MOST],
         "place": [place] if place else [],
         "use": [use] if (use := use_words(tool.use)) else [],
-        "group": [families()[tool.family]],
+        "group": [families().get(tool.family, OWN_FAMILY[0][0])],
         "site": [f"at the {display_name(site)}" for site in tool.sites if site in names()][:MOST],
     }
 

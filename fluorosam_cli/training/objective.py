@@ -9,85 +9,90 @@ from torch.nn import functional as F
 from fluorosam_cli.model.fluorosam import FluoroSAM, best_mask
 from fluorosam_cli.model.preprocess import channels
 from fluorosam_cli.training.losses import best_of, hard_iou, map_loss, mask_loss
-from fluorosam_cli.training.prompting import FIRST_DRAWS, POINT_SLOTS, first_prompts, next_click, shrink
+from fluorosam_cli.training.prompting import first_prompts, mask_alone, next_clicks, shrink
+from fluorosam_cli.training.recipe import SECTION, Recipe
 
 MAP_WEIGHT = 5.0  # against a mask loss that focal's 20 makes large; set by hand, not tuned
 
 
 @dataclass(frozen=True)
 class Losses:
+    """Means over the batch; `per_image` (B,) is there to find an image that breaks them."""
+
     total: Tensor
     mask: Tensor
     iou: Tensor
     presence: Tensor
-    text_iou: Tensor  # IoU of the first round's chosen masks, to watch
+    first_iou: Tensor  # IoU of the first round's chosen masks, to watch
+    per_image: Tensor
 
 
 class Objective(nn.Module):
-    """`rounds` is 1 + the simulated clicks; the first `prompts` structures of each image go to the decoder, all of
-    them to the text map. Sums run over all prompts and are divided by their fixed number.
+    """The first `prompts` structures of each image go to the decoder, all of them to the text map.
+
+    Sums run over all prompts and are divided by their fixed number, so they do not depend on how a batch is split.
     """
 
     phrase_features: Tensor
 
-    def __init__(self, model: FluoroSAM, phrase_features: Tensor, prompts: int, rounds: int) -> None:
+    def __init__(self, model: FluoroSAM, phrase_features: Tensor, prompts: int, recipe: Recipe) -> None:
         super().__init__()
         self.model = model
         self.prompts = prompts
-        self.rounds = rounds
+        self.recipe = recipe
         self.register_buffer("phrase_features", phrase_features, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
         """batch: image (B, S, S), masks (B, P, S, S), phrase, present, usable (B, P), uniform (B, P, draws)."""
+        recipe, rounds = self.recipe, self.recipe.rounds
         embedding = self.model.encode_image(channels(batch["image"]))
         pixels = self.model.word_pixels(embedding)
-        map_loss_mean = self._map_loss(pixels, batch)
+        by_map = self._map_loss(pixels, batch)
         batch = {name: value if name == "image" else value[:, : self.prompts] for name, value in batch.items()}
         images, prompts = batch["phrase"].shape
         masks, uniform = batch["masks"].flatten(0, 1), batch["uniform"].flatten(0, 1)
         present, usable = batch["present"].flatten(), batch["usable"].flatten().float()
         counted = present * usable  # prompts whose mask is worth learning
         text = self.phrase_features[batch["phrase"].flatten()]
-        empty = self.model.empty_prompts(images * prompts, POINT_SLOTS + self.rounds - 1, masks.device)
+        empty = self.model.empty_prompts(images * prompts, 0, masks.device)
         empty.image_index.copy_(torch.arange(images, device=masks.device).repeat_interleave(prompts))
-        asked = first_prompts(empty, text, masks, present, uniform[:, :FIRST_DRAWS])
-        mask_sum = iou_sum = presence_sum = embedding.new_zeros(())
-        first_iou = embedding.new_zeros(())
-        for number in range(self.rounds):
-            decoded = self.model.decode(embedding, asked, pixels)
+        asked = first_prompts(empty, text, masks, present, uniform, recipe)
+        later = uniform[:, SECTION + max(recipe.first_points) :].unflatten(1, (rounds - 1, -1)) if rounds > 1 else None
+        target: Tensor | None = None
+        zero = embedding.new_zeros(len(masks), dtype=torch.float32)
+        mask_sum, iou_sum, presence_sum, first_iou = zero, zero, zero, zero.mean()
+        for number in range(rounds):
+            shown = mask_alone(asked, uniform, number, rounds) if number and recipe.mask_rounds else asked
+            decoded = self.model.decode(embedding, shown, pixels)
             logits = decoded.masks.float()
-            target = shrink(masks, logits.shape[-1])
+            if target is None:
+                target = shrink(masks, logits.shape[-1])
             actual = hard_iou(logits.detach(), target)
-            mask_sum = mask_sum + (best_of(mask_loss(logits, target)) * counted).mean()
-            iou_sum = iou_sum + (F.mse_loss(decoded.iou.float(), actual, reduction="none").mean(1) * counted).mean()
+            mask_sum = mask_sum + best_of(mask_loss(logits, target, recipe.focal_alpha)) * counted
+            iou_sum = iou_sum + F.mse_loss(decoded.iou.float(), actual, reduction="none").mean(1) * counted
             presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), present, reduction="none")
             # Points and boxes are only ever put on something that is there: presence is learnt from words.
-            presence_sum = presence_sum + (presence * usable * asked.has_text).mean()
+            presence_sum = presence_sum + presence * usable * shown.has_text
             if number == 0:
                 chosen = actual.gather(1, decoded.iou.argmax(1, keepdim=True))[:, 0]
                 first_iou = (chosen * counted).sum() / counted.sum().clamp(min=1)
-            if number + 1 < self.rounds:
+                if recipe.first_round_only:
+                    embedding, pixels = embedding.detach(), None if pixels is None else pixels.detach()
+            if later is not None and number + 1 < rounds:
                 best = best_mask(decoded).detach().float()
-                asked = next_click(
-                    asked,
-                    best,
-                    self.model.as_mask_input(best),
-                    masks,
-                    uniform[:, FIRST_DRAWS + number],
-                    POINT_SLOTS + number,
-                )
-        total = (mask_sum + iou_sum + presence_sum) / self.rounds + MAP_WEIGHT * map_loss_mean
-        return Losses(total, mask_sum.detach(), iou_sum.detach(), presence_sum.detach(), first_iou)
+                size, fed_back = masks.shape[-1], self.model.as_mask_input(best)
+                asked = next_clicks(asked, best, fed_back, target, size, later[:, number], recipe)
+        per_prompt = (mask_sum + iou_sum + presence_sum) / rounds
+        per_image = per_prompt.unflatten(0, (images, prompts)).mean(1) + MAP_WEIGHT * by_map
+        mask, iou, presence = (value.detach().mean() / rounds for value in (mask_sum, iou_sum, presence_sum))
+        return Losses(per_image.mean(), mask, iou, presence, first_iou, per_image.detach())
 
     def _map_loss(self, pixels: Tensor | None, batch: dict[str, Tensor]) -> Tensor:
-        """Loss of the text map over every structure of the batch, absent ones included."""
+        """Loss of the text map over every structure of each image, absent ones included, (B,)."""
         if self.model.text_map is None or pixels is None:
-            return batch["image"].new_zeros(())
+            return batch["image"].new_zeros(len(batch["image"]))
+        shape = batch["phrase"].shape
         token, _ = self.model.text_head(self.phrase_features[batch["phrase"].flatten()])
-        logits = self.model.text_map(pixels, token.unflatten(0, batch["phrase"].shape)).flatten(0, 1).float()
+        logits = self.model.text_map(pixels, token.unflatten(0, shape)).flatten(0, 1).float()
         target = shrink(batch["masks"].flatten(0, 1), logits.shape[-1])
-        return (map_loss(logits, target) * batch["usable"].flatten()).mean()
-
-
-def draws_per_prompt(rounds: int) -> int:
-    return FIRST_DRAWS + rounds - 1
+        return (map_loss(logits, target) * batch["usable"].flatten()).unflatten(0, shape).mean(1)

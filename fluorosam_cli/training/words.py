@@ -1,65 +1,175 @@
 """The word stage: teach the text head which phrases mean the same structure, before any image is seen.
 
-Each structure gets a prototype token; phrases are drawn to their own and away from the others'. The prototypes become
-the quantiser's codes, so that from then on a phrase of a structure falls on that structure's code. The head is frozen
-while the masks are learnt.
+Each name gets a prototype token; phrases, some misspelt, are drawn to their own and away from the others'. The
+prototypes become the quantiser's codes, so that from then on a phrase of a structure falls on that structure's code.
+Phrases that name nothing teach what is unknown (outlier exposure, Hendrycks et al. 2019). The head is frozen while the
+masks are learnt.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fluorosam_cli.artefacts import Track, atomic_path, read_header, sha256_of, silent, write_json
+from fluorosam_cli.contracts import ModelConfig, ShardsPhrase, TextEncoderConfig, WordsHeader
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.quantiser import TextHead
+from fluorosam_cli.text.encoder import TextEncoder
+from fluorosam_cli.training.lessons import PLAIN, Lessons
+from fluorosam_cli.training.prototypes import Prototypes
 
-BATCH = 512
-FEATURE_DROPOUT = 0.1
+HEADER = "words.json"
+WEIGHTS = "words.safetensors"
+AT_ONCE = 1024  # phrases, sorted by length inside the encoder
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 14, 300, 3000
+LEARNING_RATE = 2e-3
+SHARPNESS = 8.0  # of the choice between prototypes
 PULL = 0.1  # weight of the distance to the own prototype
 COPY_NOISE = 0.01  # spare codes are copies of the prototypes, this far off
 
 
 @dataclass(frozen=True)
-class WordScores:
-    """Share of phrases that fall on a code of their own structure."""
+class Words:
+    """A text head that has learnt its words."""
 
-    train: float
-    held_out: float | None
+    encoder: TextEncoderConfig
+    head: dict[str, Tensor]  # state of model.quantiser.TextHead
+    names: list[str]  # code i belongs to names[i % len(names)]
+    scores: dict[str, float]  # for a checkpoint's metrics: words_train_accuracy, words_held_out_accuracy
 
 
-def train_words(
-    head: TextHead, features: Tensor, structure: Tensor, held_out: Tensor, *, steps: int = 300, seed: int = 0
-) -> WordScores:
-    """Fit `head` to phrases (N, text_dim) of structures (N,) int; rows where held_out (N,) bool only measure."""
-    count = int(structure.max()) + 1
-    dim = head.dim
-    if head.codebook is not None and head.codebook.num_embeddings < count:
-        raise FluoroError(
-            f"codebook: {head.codebook.num_embeddings} codes for {count} structures", "choose a preset with more codes"
-        )
-    random = torch.Generator().manual_seed(seed)
-    prototypes = torch.nn.Parameter(torch.randn(count, dim, generator=random))
-    optimiser = torch.optim.AdamW([*head.mlp.parameters(), prototypes], lr=2e-3, weight_decay=0.01)
-    known, target = features[~held_out], structure[~held_out]
-    for step in range(steps):
+def phrase_features(encoder: TextEncoder, phrases: Sequence[ShardsPhrase], track: Track = silent) -> Tensor:
+    """(n_phrases, text_dim) float32, in the order of the phrases."""
+    texts = [phrase.text for phrase in phrases]
+    parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
+    found = [encoder.encode(part) for part in track(parts, "read", len(parts), "batches")]
+    return torch.from_numpy(np.concatenate(found) if found else encoder.encode([]))
+
+
+def learn_words(
+    phrases: Sequence[ShardsPhrase],
+    features: Tensor,
+    config: ModelConfig,
+    encoder: TextEncoder,
+    seed: int = 0,
+    track: Track = silent,
+) -> Words:
+    """Teach a text head of `config`'s shape the train phrases; `features` are their `phrase_features`.
+
+    Raises FluoroError when the quantiser has fewer codes than there are names.
+    """
+    names = sorted({phrase.structure for phrase in phrases})
+    if config.codebook_size and config.codebook_size < len(names):
+        raise FluoroError(f"codebook: {config.codebook_size} codes for {len(names)} names", "choose a larger preset")
+    number = {name: i for i, name in enumerate(names)}
+    structure = torch.tensor([number[phrase.structure] for phrase in phrases])
+    held_out = torch.tensor([phrase.split == "test" for phrase in phrases])
+    known = torch.nonzero(~held_out)[:, 0]
+    torch.manual_seed(seed)
+    head = TextHead(config)
+    lessons = Lessons([phrases[i].text for i in known.tolist()], features[known], structure[known], encoder, seed)
+    prototypes = Prototypes(names, head.dim)
+    _fit(head, prototypes, lessons, track)
+    with torch.no_grad():
+        codes = prototypes()
+        if head.codebook is not None:
+            owner = torch.arange(head.codebook.num_embeddings) % len(names)
+            spare = (torch.arange(len(owner)) >= len(names))[:, None]
+            head.codebook.weight.copy_(codes[owner] + torch.randn(len(owner), head.dim) * COPY_NOISE * spare)
+        right = (nearest(head.mlp(features), codes) == structure).float()
+    scores = {"words_train_accuracy": float(right[~held_out].mean())}
+    if held_out.any():
+        scores["words_held_out_accuracy"] = float(right[held_out].mean())
+    config_of = TextEncoderConfig(name=encoder.name, revision=encoder.revision, dim=encoder.dim)
+    return Words(config_of, head.state_dict(), names, scores)
+
+
+def _fit(head: TextHead, prototypes: Prototypes, lessons: Lessons, track: Track) -> None:
+    parameters = [*head.mlp.parameters(), *head.familiar.parameters(), *prototypes.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01)
+    steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * len(lessons.texts) // PLAIN))
+    for step in track(range(steps), "words", steps, "steps"):
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * (1 - step / steps)
-        rows = torch.randint(len(known), (min(BATCH, len(known)),), generator=random)
-        keep = (torch.rand(len(rows), known.shape[1], generator=random) >= FEATURE_DROPOUT).float()
-        token = head.mlp(known[rows] * keep / (1 - FEATURE_DROPOUT))
-        distance = torch.cdist(token, prototypes) ** 2 / dim
-        own = distance.gather(1, target[rows, None]).mean()
-        loss = F.cross_entropy(-8 * distance, target[rows]) + PULL * own
+            group["lr"] = LEARNING_RATE * (1 - step / steps)
+        features, target = lessons.draw()
+        named = target >= 0
+        hidden = head.hidden(features)
+        familiar = F.binary_cross_entropy_with_logits(head.familiar(hidden)[:, 0], named.float())
+        distance = squared_distances(head.mlp[2](hidden[named]), prototypes()) / head.dim
+        own = distance.gather(1, target[named, None]).mean()
+        loss = F.cross_entropy(-SHARPNESS * distance, target[named]) + PULL * own + familiar
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     optimiser.zero_grad()  # or the stale gradients would count when the mask stage clips its own
-    with torch.no_grad():
-        if head.codebook is not None:
-            codes = torch.arange(head.codebook.num_embeddings) % count
-            noise = torch.randn(len(codes), dim, generator=random) * COPY_NOISE
-            head.codebook.weight.copy_(prototypes[codes] + noise * (torch.arange(len(codes)) >= count)[:, None])
-        nearest = torch.cdist(head.mlp(features), prototypes).argmin(dim=1)
-    right = (nearest == structure).float()
-    return WordScores(float(right[~held_out].mean()), float(right[held_out].mean()) if held_out.any() else None)
+
+
+def squared_distances(token: Tensor, prototypes: Tensor) -> Tensor:
+    """Squared distances (n, n_prototypes)."""
+    return token.square().sum(1)[:, None] + prototypes.square().sum(1) - 2 * token @ prototypes.T
+
+
+def nearest(token: Tensor, prototypes: Tensor) -> Tensor:
+    """Position of the nearest prototype (n,)."""
+    return torch.cat([squared_distances(part, prototypes).argmin(1) for part in token.split(4096)])
+
+
+def save_words(folder: Path, words: Words) -> WordsHeader:
+    """Write the weights, then `words.json`."""
+    from safetensors.torch import save_file
+
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({key: tensor.contiguous() for key, tensor in words.head.items()}, temporary)
+    header = WordsHeader(
+        text_encoder=words.encoder,
+        weights=WEIGHTS,
+        weights_sha256=sha256_of(folder / WEIGHTS),
+        names=words.names,
+        scores=words.scores,
+    )
+    write_json(folder / HEADER, header)
+    return header
+
+
+def load_words(folder: Path) -> Words:
+    """Read a folder of `save_words`. Raises FluoroError when it is absent, unfinished or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    header = read_header(folder / HEADER, WordsHeader)
+    weights = folder / Path(header.weights).name
+    if not weights.is_file():
+        raise FluoroError(f"{weights}: not found", "copy the whole folder that `fluoro words` wrote")
+    if sha256_of(weights) != header.weights_sha256:
+        raise FluoroError(f"{weights}: its sha256 differs from {HEADER}", "the file is damaged: copy or write it again")
+    try:
+        head = load_file(weights)
+    except SafetensorError as error:
+        raise FluoroError(f"{weights}: not readable ({error})", "write it again: fluoro words --overwrite") from error
+    return Words(header.text_encoder, head, header.names, header.scores)
+
+
+def check_words(words: Words, config: ModelConfig, encoder: TextEncoder, structures: Sequence[str]) -> None:
+    """Raises FluoroError unless these words fit the network, the text encoder and the structures it learns."""
+    if (words.encoder.name, words.encoder.revision) != (encoder.name, encoder.revision):
+        raise FluoroError(
+            f"words: learnt from {words.encoder.name} {words.encoder.revision}, not {encoder.name} {encoder.revision}",
+            f"add --text-encoder {words.encoder.name}, or write them again with fluoro words",
+        )
+    expected = {key: tensor.shape for key, tensor in TextHead(config).state_dict().items()}
+    if expected != {key: tensor.shape for key, tensor in words.head.items()}:
+        raise FluoroError(
+            f"words: their text head is not that of the preset {config.preset}",
+            f"write them for it: fluoro words --preset {config.preset}",
+        )
+    unknown = sorted(set(structures) - set(words.names))
+    if unknown:
+        raise FluoroError(
+            f"words: know no {unknown[0]}" + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""),
+            "give fluoro words the descriptions that the shards were packed with",
+        )

@@ -20,7 +20,7 @@ def rows(bench: Bench) -> list[Row]:
     size, views = bench.scale.detector_px, VIEWS
     ratio = "end to end over the projection of the same views"
     try:
-        case = _case(bench)
+        case = case_of(bench)
         alone_s, through, with_integrals = _measure(bench, case, views)
     except Failed as failed:
         return [Row(ratio, None, "x", value_at_most=1.7, note=str(failed))]
@@ -77,7 +77,7 @@ def _render(bench: Bench, case: Path, views: int, name: str, *options: str) -> t
     return (taken[1] - taken[0]) / views, stored / (views + 1)
 
 
-def _case(bench: Bench) -> Path:
+def case_of(bench: Bench) -> Path:
     """The scene as a case."""
     import nibabel
 

@@ -1,39 +1,99 @@
-import numpy as np
-import torch
+from dataclasses import replace
 
-from fluorosam_cli.dataset.augment import appearance, geometric
-from fluorosam_cli.dataset.loader import Positions, SampleConfig, TrainingSamples
-from fluorosam_cli.dataset.shards import ShardReader
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from fluorosam_cli.anatomy.structures import names
+from fluorosam_cli.artefacts import sha256_of, write_json
+from fluorosam_cli.contracts import IntegralsHeader, Shard, Shards, ShardsPhrase
+from fluorosam_cli.dataset.loader import Positions, SampleConfig, TrainingSamples, draw_warp, warped, warped_masks
+from fluorosam_cli.dataset.pictures import Annotation, Picture, packed
+from fluorosam_cli.dataset.randomisation import FULL, OFF
+from fluorosam_cli.dataset.shards import HEADER, ShardReader, write_shard
+from fluorosam_cli.dataset.sheet import write_sheet
+from fluorosam_cli.render.materials import MATERIALS
+from tests.dataset.test_redraw import scene
 from tests.shapes import STRUCTURES, write_shapes
 
 CONFIG = SampleConfig(size_px=48, prompts=6, draws=7, absent_share=0.3, seed=3)
+LEFT_HIP, TOOLS = "hip_left", [f"screw_{i}" for i in range(400)]
 
 
-def test_a_sample_depends_on_seed_and_position_alone(tmp_path):
-    folder = write_shapes(tmp_path)
-    forward = TrainingSamples(ShardReader(folder, "train"), CONFIG)
-    backward = TrainingSamples(ShardReader(folder, "train"), CONFIG)
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """Shards with integrals and every name: a chest with a liver, and a hip, whose mask is the left third, in turns."""
+    folder, size = tmp_path_factory.mktemp("rendered"), 96
+    structures = [*names(), *TOOLS]
+    numbers = {name: i for i, name in enumerate(structures)}
+    header = IntegralsHeader(size_px=48, materials=list(MATERIALS), tissues=["lung_left", "liver", "ribs"])
+    images = []
+    for number in range(6):
+        mask = np.zeros((size, size), bool)
+        mask[:, :32] = True
+        present = LEFT_HIP if number % 2 else "liver"
+        unknown = {present, "hips"}
+        images.append(
+            packed(
+                Picture(
+                    image=np.full((size, size), 1000 * number, np.uint16) + mask * np.uint16(30000),
+                    view="pelvis_ap",
+                    masks=[Annotation(present, mask)],
+                    absent=[name for name in structures if name not in unknown],
+                    pixel_spacing_mm=2.0,
+                    integrals=scene(),
+                    materials=MATERIALS,
+                ),
+                0, numbers, size, header, False,
+            )
+        )  # fmt: skip
+    write_shard(folder / "train-00000.h5", images, ["one"])
+    shard = Shard(file="train-00000.h5", split="train", images=6, masks=6, sha256=sha256_of(folder / "train-00000.h5"))
+    phrases = [ShardsPhrase(structure=name, text=name, split="train") for name in structures]
+    write_json(
+        folder / HEADER,
+        Shards(
+            size_px=size, polarity="bone_bright", structures=structures, cases={"one": "train"}, phrases=phrases,
+            integrals=header, shards=[shard],
+        ),
+    )  # fmt: skip
+    return ShardReader(folder, "train")
+
+
+def only(**settings: float) -> SampleConfig:
+    return replace(CONFIG, absent_share=0.0, randomisation=replace(OFF, **settings))
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_depends_on_seed_and_position_alone(rendered):
+    forward, backward = TrainingSamples(rendered, CONFIG), TrainingSamples(rendered, CONFIG)
     there = [forward[i] for i in range(20)]
     back = [backward[i] for i in reversed(range(20))][::-1]
     for a, b in zip(there, back, strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)
+    other = TrainingSamples(rendered, replace(CONFIG, seed=4))
+    assert not torch.equal(there[0]["image"], other[0]["image"])
 
 
-def test_an_epoch_visits_every_image_once(tmp_path):
-    samples = TrainingSamples(ShardReader(write_shapes(tmp_path), "train"), CONFIG)
-    assert sorted(samples._index(p) for p in range(8, 16)) == list(range(8))
+def test_workers_draw_the_same_samples(rendered):
+    samples = TrainingSamples(rendered, CONFIG)
+    positions = Positions(0, 3, batch=4, rank=0, world=1)
+    alone, workers = (list(DataLoader(samples, batch_sampler=positions, num_workers=n)) for n in (0, 2))
+    for a, b in zip(alone, workers, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_phrases_name_the_structure_and_are_never_held_out(tmp_path):
-    reader = ShardReader(write_shapes(tmp_path), "train")
-    samples = TrainingSamples(reader, CONFIG)
-    for position in range(16):
-        sample = samples[position]
-        structures = {STRUCTURES[s] for s in reader[samples._index(position)].structures}
-        for number, present in zip(sample["phrase"], sample["present"], strict=True):
-            phrase = reader.header.phrases[int(number)]
-            assert phrase.split == "train"
-            assert (phrase.structure in structures) == bool(present)
+def test_an_epoch_visits_every_image_once(shapes):
+    samples = TrainingSamples(ShardReader(shapes, "train"), CONFIG)
+    assert sorted(samples.index(p) for p in range(8, 16)) == list(range(8))
 
 
 def test_processes_share_a_step_without_overlap():
@@ -43,19 +103,109 @@ def test_processes_share_a_step_without_overlap():
     assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == whole
 
 
-def test_geometry_moves_image_and_masks_together():
-    image = torch.zeros(64, 64)
-    image[20:40, 10:30] = 1
-    for seed in range(5):
-        moved, masks = geometric(image, image[None].clone(), np.random.default_rng(seed))
-        assert ((moved >= 0.5).float() == masks[0]).all()
-        assert masks.sum() > 50
+# --- prompts ----------------------------------------------------------------------------------------------------------
 
 
-def test_appearance_stays_in_range_and_follows_its_generator():
-    image = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
-    for seed in range(20):
-        a, b = (appearance(image, np.random.default_rng(seed)) for _ in range(2))
-        assert torch.equal(a, b)
-        assert a.min() >= 0
-        assert a.max() <= 1
+def test_phrases_name_the_structure_and_are_never_held_out(shapes):
+    reader = ShardReader(shapes, "train")
+    samples = TrainingSamples(reader, CONFIG)
+    for position in range(16):
+        sample = samples[position]
+        structures = {STRUCTURES[s] for s in reader[samples.index(position)].structures}
+        for number, present in zip(sample["phrase"], sample["present"], strict=True):
+            phrase = reader.header.phrases[int(number)]
+            assert phrase.split == "train"
+            assert (phrase.structure in structures) == bool(present)
+
+
+def test_only_what_is_known_to_be_absent_is_called_absent_and_tools_are_a_fifth_of_it(rendered):
+    samples = TrainingSamples(rendered, replace(CONFIG, prompts=200, absent_share=1.0, randomisation=OFF))
+    asked = []
+    for position in range(6):
+        named = [rendered.header.phrases[int(n)].structure for n in samples[position]["phrase"]]
+        present = LEFT_HIP if samples.index(position) % 2 else "liver"
+        assert not {present, "hips"} & set(named)  # nobody said whether the hips are there
+        asked += named
+    assert np.mean([name in TOOLS for name in asked]) == pytest.approx(0.2, abs=0.05)
+
+
+def test_what_is_held_out_is_neither_shown_nor_named(shapes):
+    reader = ShardReader(shapes, "train")
+    samples = TrainingSamples(reader, replace(CONFIG, exclude=("liver", "heart")))
+    asked = {reader.header.phrases[int(n)].structure for p in range(16) for n in samples[p]["phrase"]}
+    assert asked == {"lung_left", "lung_right"}
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_off_is_the_image_as_packed(rendered):
+    samples = TrainingSamples(rendered, replace(only(), size_px=96))
+    for position in range(6):
+        sample, packed_sample = samples[position], rendered[samples.index(position)]
+        assert torch.allclose(sample["image"], torch.from_numpy(packed_sample.image / np.float32(65535)), atol=1e-5)
+        assert np.array_equal(sample["masks"][0].numpy(), packed_sample.mask(0))
+
+
+def test_integrals_replace_the_picture(rendered):
+    samples = TrainingSamples(rendered, only(redraw=1.0))
+    there = samples.drawn(0, 0)["image"], samples.drawn(0, 1)["image"]
+    assert not torch.equal(*there)
+    assert all(len(image.unique()) > 100 for image in there)  # the stored one has two greys
+
+
+def test_a_flip_exchanges_the_names_of_a_hip_and_leaves_a_chest_alone(rendered):
+    samples = TrainingSamples(rendered, only(flip=1.0))
+    for index in range(6):
+        sample = samples.drawn(index, index)
+        (name,) = {rendered.header.phrases[int(n)].structure for n in sample["phrase"]}
+        columns = sample["masks"][0].any(dim=0).nonzero()[:, 0]
+        where = "right" if columns.float().mean() > 24 else "left"
+        assert (name, where) == (("hip_right", "right") if index % 2 else ("liver", "left"))
+        bright = sample["image"] > sample["image"].mean()
+        assert torch.equal(bright, sample["masks"][0] > 0)  # the picture went the same way
+
+
+def test_geometry_moves_picture_and_masks_together(rendered):
+    sample = rendered[1]
+    for seed in range(8):
+        warp = draw_warp(np.random.default_rng(seed), FULL, flipped=seed % 2 == 0)
+        mask = sample.mask(0)
+        moved = warped(mask.astype(np.float32), warp, 64)
+        masks = warped_masks(sample, np.zeros(40, int), warp, 64)  # more than fit one word of bits
+        assert (masks == masks[0]).all()
+        assert np.mean((moved >= 0.5) != masks[0]) < 0.01  # at the edge alone
+        assert masks[0].sum() > 50
+
+
+def test_a_flip_of_a_narrow_image_stays_within_it():
+    image = np.zeros((64, 64), np.float32)
+    image[:, :32] = np.linspace(0.1, 1, 32)
+    flipped = warped(image, draw_warp(np.random.default_rng(0), OFF, flipped=True, inner_share=0.5), 64)
+    assert np.allclose(flipped[:, :32], image[:, :32][:, ::-1], atol=1e-4)
+    assert not flipped[:, 33:].any()
+
+
+def test_a_collimator_cuts_masks_and_what_is_gone_is_not_counted(rendered):
+    samples = TrainingSamples(rendered, only(collimate=1.0))
+    areas = [samples.drawn(1, position)["masks"][0].sum() for position in range(30)]
+    assert min(areas) < max(areas) <= 16 * 48
+    moved = TrainingSamples(rendered, only(shift=2.0))
+    for position in range(30):
+        sample = moved.drawn(1, position)
+        enough = sample["masks"].mean(dim=(1, 2)) >= 0.001
+        assert torch.equal(sample["usable"], enough)
+        assert (sample["present"] == 1).all()
+
+
+def test_the_sheet_has_a_row_per_image_and_a_column_per_draw(rendered, tmp_path):
+    from PIL import Image
+
+    write_sheet(tmp_path / "sheet.png", rendered, CONFIG, rows=2, draws=3)
+    write_sheet(tmp_path / "again.png", rendered, CONFIG, rows=2, draws=3)
+    assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.mode == "RGB"
+        cells = np.asarray(sheet).reshape(2, sheet.height // 2, 4, sheet.width // 4, 3).swapaxes(1, 2)
+    assert not np.array_equal(cells[0, 1], cells[0, 2])
+    assert all(cell.max() == 255 for row in cells for cell in row)

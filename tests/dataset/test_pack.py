@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from fluorosam_cli.artefacts import write_json
 from fluorosam_cli.contracts import (
     Description,
     Descriptions,
+    IntegralsHeader,
     Projector,
     Rle,
     StructureMask,
@@ -22,7 +24,9 @@ from fluorosam_cli.contracts import (
     ViewsCase,
 )
 from fluorosam_cli.dataset.pack import split_cases
+from fluorosam_cli.dataset.rendered import absent
 from fluorosam_cli.dataset.shards import ShardReader
+from fluorosam_cli.render.integrals import write_integrals, write_travel
 
 CASES = ["a", "b", "c", "d"]
 VIEWS = 3
@@ -69,7 +73,7 @@ def inputs(tmp_path):
         views / "views.json",
         Views(
             count=len(lines), seed=0, polarity="bone_bright", projector=projector,
-            cases=[ViewsCase(name=case, case_sha256="0" * 64, views=VIEWS) for case in CASES],
+            cases=[ViewsCase(name=case, case_sha256=f"{i:064}", views=VIEWS) for i, case in enumerate(CASES)],
         ),
     )  # fmt: skip
     phrases = [
@@ -143,15 +147,16 @@ def test_an_image_cut_short_stops_without_a_header(fluoro, inputs, tmp_path):
     assert not (out / "shards.json").exists()
 
 
-def test_killed_and_resumed_gives_the_same_bytes(fluoro, inputs, tmp_path):
+@pytest.mark.parametrize("first", ["run.json", "train-00000.h5"])
+def test_killed_and_resumed_gives_the_same_bytes(fluoro, inputs, tmp_path, first):
     views, words = inputs
-    command = ["pack", str(views), "--descriptions", str(words), "--size", "45", "-o"]
+    command = ["pack", str(views), "--descriptions", str(words), "--size", "45", "--test", "0.25", "-o"]
     assert fluoro(*command, tmp_path / "whole")[0] == 0
     process = subprocess.Popen(
         [sys.executable, "-m", "fluorosam_cli", *command, str(tmp_path / "broken")], stderr=subprocess.DEVNULL
     )
-    while not (tmp_path / "broken/run.json").is_file() and process.poll() is None:
-        time.sleep(0.005)
+    while not (tmp_path / "broken" / first).is_file() and process.poll() is None:
+        time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert fluoro(*command, tmp_path / "broken", "--resume")[0] == 0
@@ -168,3 +173,191 @@ def test_cases_are_split_whole_and_stay_put_when_one_is_added():
     assert sorted(before.values()).count("val") == 4
     assert sum(before[name] != after[name] for name in names) <= 2
     assert set(split_cases(["only"], 0.5, 0.4, 0).values()) == {"train"}
+
+
+def test_folders_merge_and_a_case_stays_whole(fluoro, inputs, tmp_path):
+    """The other folder has the same cases, one under another name, and dark bone."""
+    views, words = inputs
+    other = tmp_path / "other"
+    shutil.copytree(views, other)
+    header = json.loads((other / "views.json").read_text())
+    header["polarity"] = "bone_dark"
+    header["cases"][0]["name"] = "z"
+    (other / "views.json").write_text(json.dumps(header))
+    lines = (other / "views.jsonl").read_text().replace('"case":"a"', '"case":"z"')
+    (other / "views.jsonl").write_text(lines)
+    for path in (other / "images").rglob("*.png"):
+        Image.fromarray(65535 - np.asarray(Image.open(path)).astype(np.uint16)).save(path)
+    out = tmp_path / "shards"
+    code, stdout, err = fluoro(
+        *("pack", views, other, "--descriptions", words, "--descriptions", words, "-o", out, "--json"),
+        *("--size", 45, "--test", 0.25),
+    )
+    assert code == 0, err
+    assert json.loads(stdout)["images"] == 2 * len(CASES) * VIEWS
+    seen = {split: list(ShardReader(out, split)) for split in ("train", "val", "test")}
+    assert sorted({sample.case for samples in seen.values() for sample in samples}) == CASES
+    assert [len(seen[split]) for split in seen] == [2 * n * VIEWS for n in (2, 1, 1)]
+    for sample in seen["train"]:
+        assert np.array_equal(sample.mask(0), sample.image >= 20000)
+    texts = [phrase.text for phrase in ShardReader(out, "train").header.phrases]
+    assert len(texts) == len(set(texts))
+
+
+def test_lists_of_cases_are_honoured(fluoro, inputs, tmp_path):
+    views, words = inputs
+    (tmp_path / "val.txt").write_text("# chosen\nc\n\n")
+    (tmp_path / "test.txt").write_text("a\nd\n")
+    command = ["pack", views, "--descriptions", words, "--size", 45]
+    command += ["--val", tmp_path / "val.txt", "--test", tmp_path / "test.txt"]
+    assert fluoro(*command, "-o", tmp_path / "shards")[0] == 0
+    cases = ShardReader(tmp_path / "shards", "train").header.cases
+    assert cases == {"a": "test", "b": "train", "c": "val", "d": "test"}
+    (tmp_path / "val.txt").write_text("stranger\n")
+    code, _, err = fluoro(*command, "-o", tmp_path / "again")
+    assert code == 2
+    assert "stranger" in err
+    code, _, err = fluoro("pack", views, "--descriptions", words, "--val", tmp_path / "none.txt", "-o", tmp_path / "x")
+    assert code == 2
+    assert "none.txt" in err
+
+
+def test_integrals_and_travel_come_along(fluoro, inputs, tmp_path):
+    views, words = inputs
+    names = IntegralsHeader(size_px=42, materials=["soft_tissue", "bone"], tissues=["heart", "liver", "ribs"])
+    rng = np.random.default_rng(0)
+    lines = [json.loads(line) for line in (views / "views.jsonl").read_text().splitlines()]
+    mass, paths = rng.uniform(0, 30, (2, HEIGHT, WIDTH)), rng.uniform(0, 200, (2, HEIGHT, WIDTH))
+    paths[1, :, 40:] = 0
+    for line in lines[:-1]:  # the last view has none
+        name = f"{line['case']}-{line['index']}.npz"
+        write_integrals(views / name, mass, paths, ["liver", "ribs"], names)
+        heart = 100.0 * square(CASES.index(line["case"]), line["index"])
+        write_travel(views / f"travel-{name}", heart[None].astype(np.float32), ["heart"])
+        line |= {"integrals": name, "travel": f"travel-{name}"}
+    (views / "views.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    header = json.loads((views / "views.json").read_text())
+    (views / "views.json").write_text(json.dumps({**header, "integrals": names.model_dump()}))
+    for size, expected in ((45, 42), (32, 32)):
+        out = tmp_path / f"shards{size}"
+        code, _, err = fluoro("pack", views, "--descriptions", words, "--size", size, "--val", 0, "-o", out)
+        assert code == 0, err
+        *samples, last = ShardReader(out, "train")
+        assert last.integrals is None
+        assert last.travel_mm(0) is None
+        for sample in samples:
+            found = sample.integrals
+            assert found is not None
+            assert found.tissues == ("liver", "ribs")
+            assert found.mass_g_cm2.shape == (2, expected * 2 // 3, expected)
+            assert np.allclose(found.mass_g_cm2.mean((1, 2)), mass.mean((1, 2)), rtol=0.01)
+            assert np.allclose(found.path_mm.mean((1, 2)), paths.mean((1, 2)), rtol=0.01)
+            assert not found.path_mm[1, :, -(-expected * 40 // 90) :].any()
+            travel = sample.travel_mm(0)
+            assert travel is not None
+            assert travel.max() == 100
+            if size == 45:
+                assert np.array_equal(travel >= 50, sample.mask(0))
+
+
+def test_absent_is_what_was_looked_for_and_not_found(fluoro, inputs, tmp_path):
+    views, words = inputs
+    out = tmp_path / "shards"
+    assert fluoro("pack", views, "--descriptions", words, "--size", 45, "--val", 0, "-o", out)[0] == 0
+    for sample in ShardReader(out, "train"):
+        assert sorted([*sample.structures, *sample.absent]) == [0, 1]
+    looked_for = ["heart", "cardiac_silhouette", "lung_left", "lungs", "femur_left"]
+    assert absent({"heart"}, looked_for) == ["lung_left", "lungs", "femur_left"]
+
+
+def test_blosc_and_gzip_hold_the_same(fluoro, inputs, tmp_path):
+    pytest.importorskip("hdf5plugin", reason="the extra blosc is not installed")
+    views, words = inputs
+    command = ["pack", views, "--descriptions", words, "--size", 45, "--val", 0]
+    for codec in ("gzip", "blosc"):
+        assert fluoro(*command, "--codec", codec, "-o", tmp_path / codec)[0] == 0
+    for a, b in zip(*(ShardReader(tmp_path / codec, "train") for codec in ("gzip", "blosc")), strict=True):
+        assert np.array_equal(a.image, b.image)
+        assert np.array_equal(a.mask(0), b.mask(0))
+
+
+# --- users' own images ------------------------------------------------------------------------------------------------
+
+RADIOGRAPH = (np.add.outer(np.arange(50), np.arange(40)) * 2).astype(np.uint8)
+LEFT, HEART = np.zeros((2, 50, 40), np.uint8)
+LEFT[10:30, 22:36] = HEART[25:40, 15:28] = 255
+
+
+@pytest.fixture
+def own_words(tmp_path):
+    folder = tmp_path / "own_words"
+    folder.mkdir()
+    names = ("lung_above_diaphragm_left", "lung_above_diaphragm_right", "heart")
+    lines = [Description(name=n, text=n, kind="name", split="train", source="lexicon") for n in names]
+    (folder / "descriptions.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    write_json(folder / "descriptions.json", Descriptions(count=3, names=3, seed=0))
+    return folder
+
+
+def test_own_radiographs_with_masks_pack_by_patient(fluoro, own_words, tmp_path):
+    own = tmp_path / "own"
+    for number in range(4):
+        (own / "masks" / f"x{number}").mkdir(parents=True)
+        Image.fromarray(LEFT).save(own / f"masks/x{number}/lung_left.png")
+    (own / "images").mkdir()
+    Image.fromarray(RADIOGRAPH).save(own / "images/x0.png")
+    Image.fromarray(RADIOGRAPH.astype(np.uint16) * 16).save(own / "images/x1.png")
+    Image.fromarray(RADIOGRAPH).save(own / "images/x2.tif")
+    Image.fromarray(RADIOGRAPH).save(own / "images/x3.jpg", quality=95)
+    Image.fromarray(HEART).save(own / "masks/x1/Heart.png")
+    Image.fromarray(HEART).save(own / "masks/x1/gizmo.png")
+    Image.fromarray(0 * HEART).save(own / "masks/x2/heart.png")  # looked for, and not there
+    (tmp_path / "patients.csv").write_text("image,patient\nx0,p\nx1.png,p\nx2,p\n")
+    command = ["pack", own, "--descriptions", own_words, "--size", 50, "--patients", tmp_path / "patients.csv"]
+    code, _, err = fluoro(*command, "--test", 0.5, "--val", 0, "-o", tmp_path / "shards")
+    assert code == 0, err
+    assert "gizmo" in err
+    samples = {s.view: s for split in ("train", "test") for s in ShardReader(tmp_path / "shards", split)}
+    assert {s.case for s in samples.values()} == {"p", "x3"}
+    assert {s.case for s in ShardReader(tmp_path / "shards", "test")} in ({"p"}, {"x3"})
+    names = ShardReader(tmp_path / "shards", "train").header.structures
+    assert names == ["heart", "lung_above_diaphragm_left"]
+    for view, sample in samples.items():
+        assert np.array_equal(sample.mask(list(sample.structures).index(1))[:, :40], LEFT > 0)
+        assert list(sample.absent) == ([0] if view == "x2" else [])
+        assert abs(sample.image[:50, :40] / 65535 - RADIOGRAPH / RADIOGRAPH.max()).max() < 0.03
+
+
+def test_coco_polygons_and_run_lengths_pack(fluoro, own_words, tmp_path):
+    (tmp_path / "own/images").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(RADIOGRAPH).save(tmp_path / "own/images" / name)
+    code = coco.encode(np.asfortranarray(HEART))
+    runs = {"size": [50, 40], "counts": code["counts"].decode()}
+    box = [22, 10, 36, 10, 36, 30, 22, 30]
+    data = {
+        "images": [{"id": i, "file_name": f"{name}.png", "width": 40, "height": 50} for i, name in enumerate("ab")],
+        "categories": [{"id": 1, "name": "Left Lung"}, {"id": 2, "name": "heart"}, {"id": 3, "name": "gizmo"}],
+        "annotations": [
+            {"image_id": 0, "category_id": 1, "segmentation": [box]},
+            {"image_id": 0, "category_id": 2, "segmentation": runs, "iscrowd": 1},
+            {"image_id": 1, "category_id": 1, "segmentation": [box]},
+            {"image_id": 1, "category_id": 3, "segmentation": [box]},
+        ],
+    }
+    file = tmp_path / "own/coco.json"
+    file.write_text(json.dumps(data))
+    command = ["pack", file, "--descriptions", own_words, "--size", 50, "--val", 0]
+    code, _, err = fluoro(*command, "-o", tmp_path / "shards")
+    assert code == 0, err
+    assert "gizmo" in err
+    first, second = ShardReader(tmp_path / "shards", "train")
+    assert np.array_equal(first.mask(list(first.structures).index(0))[:, :40], HEART > 0)
+    assert np.array_equal(second.mask(0)[:, :40], LEFT > 0)
+    assert not len(second.absent)
+    data["images"][0]["width"] = 41
+    file.write_text(json.dumps(data))
+    code, _, err = fluoro(*command, "-o", tmp_path / "again")
+    assert code == 1
+    assert "a.png" in err
+    assert not (tmp_path / "again/shards.json").exists()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from scipy.spatial import distance
 
 from fluorosam_cli.artefacts import read_header, sha256_of, write_json
 from fluorosam_cli.contracts import Metrics, Shards
-from fluorosam_cli.dataset.shards import PackedImage, ShardReader, pack_mask, write_shard
-from fluorosam_cli.evaluation.evaluate import plan_eval, score_image
+from fluorosam_cli.dataset.shards import PackedImage, ShardReader, pack_mask, positions_to_bits, write_shard
+from fluorosam_cli.evaluation.protocol import Protocol, score_scene
 from fluorosam_cli.evaluation.samples import Row, RowFile, read_rows
+from fluorosam_cli.evaluation.sources import open_source
 from fluorosam_cli.prediction.predictor import Predictor
 from tests.shapes import PHRASES, draw, write_shapes
 
-KINDS = ["text", "text+1", "text+2", "points+1", "points+2", "box"]
+KINDS = ["text", "text+1", "text+2", "points+1", "points+2", "box", "box+1", "box+2"]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,15 @@ def evaluated(tiny_checkpoint, shards, tmp_path_factory):
     from fluorosam_cli import cli
 
     folder = tmp_path_factory.mktemp("eval") / "metrics"
-    assert cli.run(["eval", str(tiny_checkpoint), str(shards), "--clicks", "2", "-o", str(folder)]) == 0
+    assert cli.run(["eval", str(tiny_checkpoint), str(shards), "--clicks", "2", "--noc", "3", "-o", str(folder)]) == 0
     return folder
+
+
+def asked(predictor, shards, image=0, seed=0, clicks=0):
+    """The rows of one image of the test split, asked in words."""
+    source = open_source(shards, None)
+    protocol = Protocol(("text", "text+points", "presence"), clicks, 0, source.words("all"), {}, seed)
+    return score_scene(protocol, predictor, True, source[image], image)
 
 
 def contents(folder):
@@ -54,9 +63,11 @@ def rows_of(folder):
 
 def test_the_header_states_what_was_measured(evaluated, shards, tiny_checkpoint):
     metrics = read_header(evaluated / "metrics.json", Metrics)
-    assert (metrics.split, metrics.phrases, metrics.images) == ("test", "all", 4)
-    assert metrics.checkpoint_sha256 == sha256_of(tiny_checkpoint / "checkpoint.json")
-    assert metrics.data_sha256 == sha256_of(shards / "shards.json")
+    data = metrics.data
+    assert (data.kind, data.split, data.images, data.cases, metrics.phrases) == ("shards", "test", 4, 2, "all")
+    assert metrics.model.sha256 == sha256_of(tiny_checkpoint / "checkpoint.json")
+    assert data.sha256 == sha256_of(shards / "shards.json")
+    assert (metrics.surface_unit, metrics.bootstrap_over) == ("mm", "cases")
     assert [scores.prompt for scores in metrics.prompts] == KINDS
 
 
@@ -90,22 +101,56 @@ def test_means_are_those_of_the_rows(evaluated):
         return np.mean([float(r[field]) for r in rows if (r["structure"], r["prompt"]) == (structure, prompt)])
 
     for scores in metrics.structures:
-        for field in ("iou", "dice"):
-            estimate = getattr(scores, field)
+        for field in ("iou", "dice", "nsd", "hd95"):
+            estimate = getattr(scores.scores, field)
             assert estimate.mean == pytest.approx(mean(scores.structure, scores.prompt, field), abs=1e-6)
             assert estimate.ci95_low - 1e-6 <= estimate.mean <= estimate.ci95_high + 1e-6
     for scores in metrics.prompts:
         names = {row["structure"] for row in rows if row["prompt"] == scores.prompt}
-        assert scores.iou.mean == pytest.approx(np.mean([mean(n, scores.prompt, "iou") for n in names]), abs=1e-6)
+        for field in ("iou", "dice", "nsd", "hd95"):
+            here = np.mean([mean(n, scores.prompt, field) for n in names])
+            assert getattr(scores.over_structures, field).mean == pytest.approx(here, abs=1e-6)
+            each = np.mean([float(row[field]) for row in rows if row["prompt"] == scores.prompt])
+            assert getattr(scores.over_samples, field).mean == pytest.approx(each, abs=1e-6)
         assert scores.oracle_iou == pytest.approx(
             np.mean([mean(n, scores.prompt, "oracle_iou") for n in names]), abs=1e-6
         )
-    text = [s.iou.mean for s in metrics.structures if s.prompt == "text"]
+    text = [s.scores.iou.mean for s in metrics.structures if s.prompt == "text"]
     assert metrics.largest_ten_text_iou == pytest.approx(np.mean(text), abs=1e-6)  # all four are among the ten largest
     present = [float(r["presence"]) for r in rows if r["prompt"] == "text"]
     absent = [float(r["presence"]) for r in rows if r["prompt"] == "absent"]
     pairs = [(p > a) + 0.5 * (p == a) for p in present for a in absent]
-    assert metrics.presence_auroc == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert metrics.presence.auroc == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert metrics.presence.false_positive_rate == pytest.approx(np.mean([a >= 0.5 for a in absent]), abs=1e-6)
+
+
+def test_means_by_region_group_and_view_are_those_of_their_rows(evaluated):
+    metrics, rows = read_header(evaluated / "metrics.json", Metrics), rows_of(evaluated)
+    text = [row for row in rows if row["prompt"] == "text"]
+    lungs = [
+        float(np.mean([float(r["iou"]) for r in text if r["structure"] == f"lung_{s}"])) for s in ("left", "right")
+    ]
+    parts = {(p.of, p.name): p.scores for p in metrics.parts if p.prompt == "text"}
+    assert parts["group", "lungs"].iou.mean == pytest.approx(np.mean(lungs), abs=1e-6)
+    assert {name for of, name in parts if of == "region"} == {"chest", "abdomen"}
+    assert parts["view", "pa"].masks == len(text)
+
+
+def test_clicks_needed_follow_from_the_rows(evaluated):
+    metrics, rows = read_header(evaluated / "metrics.json", Metrics), rows_of(evaluated)
+    for needed in metrics.clicks_needed:
+        by_structure = {}
+        for image in range(4):
+            for name in {row["structure"] for row in rows if row["image"] == str(image) and row["prompt"] == "box"}:
+                mine = [r for r in rows if (r["image"], r["structure"]) == (str(image), name)]
+                mine = [r for r in mine if r["prompt"].partition("+")[0] == needed.start]
+                reached = [int(r["prompt"].partition("+")[2] or 0) for r in mine if float(r["iou"]) >= needed.goal_iou]
+                by_structure.setdefault(name, []).append(min(reached, default=3))
+        assert needed.cap == 3
+        assert needed.clicks.mean == pytest.approx(np.mean([np.mean(v) for v in by_structure.values()]), abs=1e-6)
+    assert {(n.start, n.goal_iou) for n in metrics.clicks_needed} == {
+        (start, goal) for start in ("text", "points", "box") for goal in (0.8, 0.85, 0.9)
+    }
 
 
 def test_rows_are_what_the_predictor_answers(evaluated, shards, predictor):
@@ -122,21 +167,20 @@ def test_rows_are_what_the_predictor_answers(evaluated, shards, predictor):
 
 
 def test_equal_seeds_give_equal_bytes(fluoro, evaluated, tiny_checkpoint, shards, tmp_path):
-    code, _, err = fluoro("eval", tiny_checkpoint, shards, "--clicks", 2, "-o", tmp_path / "again")
+    code, _, err = fluoro("eval", tiny_checkpoint, shards, "--clicks", 2, "--noc", 3, "-o", tmp_path / "again")
     assert code == 0, err
     assert contents(tmp_path / "again") == contents(evaluated)
 
 
 def test_another_seed_draws_other_phrases(predictor, shards):
-    plans = [plan_eval(shards, "test", "all", 0, None, seed) for seed in (0, 0, 1)]
-    phrases = [[row.phrase for image in (0, 1) for row in score_image(plan, predictor, image)] for plan in plans]
+    phrases = [[row.phrase for image in (0, 1) for row in asked(predictor, shards, image, seed)] for seed in (0, 0, 1)]
     assert phrases[0] == phrases[1] != phrases[2]
 
 
 def test_held_out_phrases_and_a_single_case(fluoro, tiny_checkpoint, shards, tmp_path):
     out = tmp_path / "held_out"
     code, stdout, err = fluoro(
-        "eval", tiny_checkpoint, shards, "--phrases", "test", "--split", "val", "--limit", 1, "--clicks", 0,
+        "eval", tiny_checkpoint, shards, "--phrases", "test", "--split", "val", "--limit", 1, "--clicks", 0, "--noc", 0,
         "-o", out, "--json",
     )  # fmt: skip
     assert code == 0, err
@@ -145,22 +189,28 @@ def test_held_out_phrases_and_a_single_case(fluoro, tiny_checkpoint, shards, tmp
     assert {row["phrase"] for row in rows if row["phrase"]} == {"cor"}  # only the heart has a held-out phrase
     assert {row["structure"] for row in rows if row["prompt"] == "box"} >= {"heart", "lung_left", "lung_right"}
     report = (out / "report.html").read_text()
-    assert "bootstrap percentiles over images (there is one case" in report
+    assert "bootstrap over images; there is one case" in report
 
 
 def test_the_report_needs_nothing_else(evaluated):
     page = (evaluated / "report.html").read_text()
     assert "<script" not in page
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert "http" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
-    assert page.count("data:image/png;base64,") == 5  # two plots, best, median and worst
-    assert "left lung" in page
-    assert "bootstrap percentiles over cases." in page
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    links = set(re.findall(r"https?://[^\"'<> ]+", re.sub(r"data:image/[a-z]+;base64,[^\"]+", "", page)))
+    assert all("w3.org" in link or "purl.org" in link or "creativecommons" in link for link in links), (
+        links
+    )  # SVG's names
+    assert page.count("<svg") == 3  # Dice by points, bars, presence
+    pictures = page.partition("<h2>Best, median and worst")[2]
+    masks = Counter(row["structure"] for row in rows_of(evaluated) if row["prompt"] == "text" and row["iou"])
+    assert pictures.count("data:image/jpeg;base64,") == sum(min(3, count) for count in masks.values()) > 0
+    assert "left lung" in page.lower()
+    assert "bootstrap over cases" in page
 
 
 def test_killed_and_resumed_gives_the_same_bytes(fluoro, tiny_checkpoint, tmp_path):
     shards = write_shapes(tmp_path / "shards", images=8, splits=("test",))
-    words = ["eval", tiny_checkpoint, shards, "--clicks", 1, "-o"]
+    words = ["eval", tiny_checkpoint, shards, "--clicks", 1, "--noc", 0, "-o"]
     code, _, err = fluoro(*words, tmp_path / "whole")
     assert code == 0, err
     process = subprocess.Popen(
@@ -191,7 +241,9 @@ def test_killed_and_resumed_gives_the_same_bytes(fluoro, tiny_checkpoint, tmp_pa
 
 
 def row(image, structure="heart"):
-    return Row(image, "a", "pa", structure, "text", 'cor, "the heart"', 5, 0.5, 2 / 3, 0.25, -0.125, None)
+    return Row(
+        image, "a", "pa", structure, "text+2", 'cor, "the heart"', 5, 0.5, 2 / 3, 1.0, 3.5, "mm", 0.25, -0.125, None
+    )
 
 
 def test_rows_survive_the_file(tmp_path):
@@ -203,11 +255,24 @@ def test_rows_survive_the_file(tmp_path):
     first, _, last = read_rows(path)
     assert first.phrase == 'cor, "the heart"'
     assert (first.presence, first.iou, first.predicted_iou, first.dice) == (None, 0.5, -0.125, 0.666667)
-    assert last.image == 2
+    assert (last.image, last.start, last.clicks, last.hd95, last.unit) == (2, "text", 2, 3.5, "mm")
     with RowFile(path) as file:  # image 2 may be incomplete: it is scored again
         assert file.next_image == 2
         file.append([row(2)])
     assert [r.image for r in read_rows(path)] == [0, 0, 2]
+
+
+def write_one(folder, image, inner_hw, masks, absent=()):
+    """Shards of a single image of the structures of `tests.shapes`; `masks` by structure."""
+    source = read_header(write_shapes(folder, splits=("test",), images=1) / "shards.json", Shards)
+    names = source.structures
+    packed = [p for name, mask in masks.items() if (p := pack_mask(mask, names.index(name)))]
+    bits = positions_to_bits([names.index(name) for name in absent], len(names))
+    sample = PackedImage(image, inner_hw, inner_hw, 0, b"pa", (0.0, 0.0), 1.0, packed, absent=bits)
+    write_shard(folder / "test-00000.h5", [sample], ["test0"])
+    shard = source.shards[0].model_copy(update={"masks": len(packed)})
+    write_json(folder / "shards.json", source.model_copy(update={"shards": [shard], "cases": {"test0": "test"}}))
+    return folder
 
 
 def test_the_padding_of_the_square_is_not_scored(predictor, tmp_path):
@@ -215,14 +280,8 @@ def test_the_padding_of_the_square_is_not_scored(predictor, tmp_path):
     image, masks = draw(np.random.default_rng(0), 64)
     image, masks = image[:40], {name: mask[:40] for name, mask in masks.items()}
     padding = ((0, 24), (0, 0))
-    source = read_header(write_shapes(tmp_path / "square", splits=("test",), images=1) / "shards.json", Shards)
-    packed = [pack_mask(np.pad(mask, padding), source.structures.index(name)) for name, mask in masks.items()]
-    kept = [p for p in packed if p is not None]
-    sample = PackedImage(np.pad(image, padding), (40, 64), (40, 64), 0, b"pa", (0.0, 0.0), 1.0, kept)
-    shutil.rmtree(tmp_path / "square")
-    write_shard(tmp_path / "test-00000.h5", [sample], ["test0"])
-    write_json(tmp_path / "shards.json", source)
-    rows = score_image(plan_eval(tmp_path, None, "all", 1, None, 0), predictor, 0)
+    padded = {name: np.pad(mask, padding) for name, mask in masks.items()}
+    rows = asked(predictor, write_one(tmp_path, np.pad(image, padding), (40, 64), padded), clicks=1)
     predictor.set_image(image)
     for found in (r for r in rows if r.prompt == "text"):
         real = masks[found.structure]
@@ -233,16 +292,13 @@ def test_the_padding_of_the_square_is_not_scored(predictor, tmp_path):
 
 
 def test_tiny_and_huge_masks_are_left_out(predictor, tmp_path):
-    source = read_header(write_shapes(tmp_path, size=64, splits=("test",), images=1) / "shards.json", Shards)
     image, _ = draw(np.random.default_rng(0), 64)
     dot, most, fair = np.zeros((3, 64, 64), bool)
     dot[3, 3:7], most[:60], fair[10:30, 10:30] = True, True, True
-    packed = [pack_mask(mask, i) for i, mask in enumerate((dot, most, fair))]
-    sample = PackedImage(image, (64, 64), (64, 64), 0, b"pa", (0.0, 0.0), 1.0, [p for p in packed if p])
-    write_shard(tmp_path / "test-00000.h5", [sample], ["test0"])
-    rows = score_image(plan_eval(tmp_path, None, "all", 0, None, 0), predictor, 0)
-    assert {r.structure for r in rows if r.prompt != "absent"} == {source.structures[2]}
-    assert {r.structure for r in rows if r.prompt == "absent"} == {source.structures[3]}  # the dot is not absent
+    masks = {"heart": dot, "liver": most, "lung_left": fair}
+    rows = asked(predictor, write_one(tmp_path, image, (64, 64), masks, absent=["lung_right"]))
+    assert {r.structure for r in rows if r.prompt != "absent"} == {"lung_left"}
+    assert {r.structure for r in rows if r.prompt == "absent"} == {"lung_right"}  # the dot is not absent
 
 
 @pytest.mark.parametrize(
@@ -256,6 +312,12 @@ def test_tiny_and_huge_masks_are_left_out(predictor, tmp_path):
         (("CHECKPOINT", "train_only"), "holds no test and no val images"),
         (("CHECKPOINT", "SHARDS", "--phrases", "some"), "some"),
         (("CHECKPOINT", "SHARDS", "--device", "tpu"), "--device tpu"),
+        (("CHECKPOINT", "SHARDS", "--prompts", "text,scribble"), "--prompts scribble: not known"),
+        (("CHECKPOINT",), "1 arguments given, expected: CHECKPOINT DATA"),
+        (("--model", "unet:x.pth", "SHARDS"), "unet is not a kind of weights"),
+        (("--model", "fluorosam:x.ckpt", "SHARDS"), "no published format"),
+        (("--model", "sam:vit_b:none.pth", "SHARDS"), "none.pth: no such file"),
+        (("--compare", "SHARDS", "SHARDS"), "metrics.json: not found"),
     ],
 )
 def test_what_cannot_be_evaluated(fluoro, tiny_checkpoint, shards, tmp_path, monkeypatch, words, problem):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from fluorosam_cli.evaluation.metrics import auroc, bootstrap_weights, dice, grouped_estimate, iou
+from fluorosam_cli.evaluation.metrics import auroc, clicks_needed, dice, iou, roc
 
 SHAPE = (13, 21)
 
@@ -43,49 +43,16 @@ def test_auroc_counts_pairs():
     assert auroc(np.array([0.1]), np.array([])) is None
 
 
-def test_interval_is_that_of_resampling_with_plain_loops():
-    rng = np.random.default_rng(2)
-    values, groups, units = rng.random(60), rng.integers(0, 4, 60), rng.integers(0, 5, 60)
-    weights = bootstrap_weights(5, seed=3)
-    found = grouped_estimate(values, groups, units, weights)
-
-    def mean_of_means(chosen_units):
-        by_group = {}
-        for unit in chosen_units:
-            for value, group in zip(values[units == unit], groups[units == unit], strict=True):
-                by_group.setdefault(group, []).append(value)
-        return np.mean([np.mean(v) for v in by_group.values()])
-
-    draws = [mean_of_means(np.repeat(np.arange(5), row.astype(int))) for row in weights]
-    low, high = np.percentile(draws, [2.5, 97.5])
-    assert found.mean == pytest.approx(mean_of_means(range(5)), abs=1e-6)
-    assert (found.ci95_low, found.ci95_high) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
-    assert found.count == 60
+def test_area_under_the_roc_is_the_auroc():
+    rng = np.random.default_rng(4)
+    present, absent = rng.integers(0, 8, 30) / 7, rng.integers(0, 6, 20) / 7
+    false, true = roc(present, absent)
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2) == pytest.approx(auroc(present, absent), abs=1e-12)
 
 
-def test_bootstrap_width_is_the_standard_error():
-    """For a plain mean over many units the interval is +- 1.96 standard errors."""
-    values = np.random.default_rng(5).normal(0.5, 0.1, 400)
-    weights = bootstrap_weights(400, seed=0)
-    found = grouped_estimate(values, np.zeros(400, int), np.arange(400), weights)
-    error = values.std() / 20
-    assert (found.ci95_high - found.ci95_low) / 2 == pytest.approx(1.96 * error, rel=0.1)
-
-
-def test_bootstrap_weights_draw_every_unit_equally():
-    weights = bootstrap_weights(7, seed=1)
-    assert (weights.sum(axis=1) == 7).all()
-    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.15)
-    np.testing.assert_array_equal(weights, bootstrap_weights(7, seed=1))
-    assert (weights != bootstrap_weights(7, seed=2)).any()
-
-
-def test_a_single_unit_has_no_width():
-    found = grouped_estimate(np.array([0.2, 0.4]), np.array([0, 1]), np.array([0, 0]), bootstrap_weights(1, 0))
-    assert found.mean == found.ci95_low == found.ci95_high == 0.3
-
-
-def test_a_group_in_few_units_is_left_out_where_it_is_not_drawn():
-    values, groups, units = np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1]), np.array([0, 1, 1])
-    found = grouped_estimate(values, groups, units, bootstrap_weights(2, 0))
-    assert (found.mean, found.ci95_low, found.ci95_high) == (0.5, 0.5, 1.0)
+def test_clicks_needed_is_the_first_that_reaches_the_goal():
+    ious = [(1, 0.5), (2, 0.86), (3, 0.7), (4, 0.92)]
+    assert [clicks_needed(ious, goal, 20) for goal in (0.5, 0.8, 0.85, 0.9, 0.95)] == [1, 2, 2, 4, 20]
+    assert clicks_needed([(0, 0.95), (1, 0.2)], 0.9, 20) == 0  # words alone sufficed
+    assert clicks_needed([], 0.8, 20) == 20

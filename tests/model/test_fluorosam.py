@@ -54,30 +54,9 @@ def test_a_prompt_answers_the_same_alone_and_in_a_padded_batch(model):
 
 
 @torch.no_grad()
-def test_shapes(model):
-    embedding = model.encode_image(channels(torch.rand(1, 128, 128)))
-    decoded = model.decode(embedding, prompts(model, 3, 2))
-    assert embedding.shape == (1, 128, 16, 16)
-    assert decoded.masks.shape == (3, 4, 64, 64)
-    assert decoded.iou.shape == (3, 4)
-    assert decoded.presence.shape == (3,)
-
-
-@torch.no_grad()
-def test_the_papers_network_has_its_shapes():
-    torch.manual_seed(0)
-    model = FluoroSAM(preset("swin-t-448", 512)).eval()
-    embedding = model.encode_image(torch.rand(1, 3, 448, 448))
-    assert embedding.shape == (1, 256, 64, 64)
-    assert model.decode(embedding, model.empty_prompts(1, 1, CPU)).masks.shape == (1, 4, 512, 512)
-
-
-@torch.no_grad()
 def test_decoder_and_prompt_encoder_equal_segment_anything():
     modeling = pytest.importorskip("segment_anything.modeling", reason="needs the extra `sam`")
-    config = preset("small", TEXT_DIM).model_copy(
-        update={"embedding_dim": 256, "decoder_heads": 8, "decoder_mlp_dim": 2048, "upscale_stages": 2}
-    )
+    config = preset("vit-b-256", TEXT_DIM).model_copy(update={"backbone": "resnet10t_half"})  # only the decoder runs
     torch.manual_seed(0)
     ours = FluoroSAM(config).eval()
     side, size = config.grid_px, config.image_size_px

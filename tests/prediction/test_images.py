@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.prediction.images import find_images, read_image, to_grey
+from fluorosam_cli.prediction.images import find_images, probe, read_image, read_radiograph, stem_of, to_grey
+from fluorosam_cli.prediction.polarity import is_bone_bright
+from fluorosam_cli.prediction.radiograph import inverted
 
 GREY = np.random.default_rng(3).integers(0, 256, (21, 34), dtype=np.uint8)
 DEEP = np.random.default_rng(4).integers(0, 65536, (21, 34), dtype=np.uint16)
@@ -40,7 +44,7 @@ def test_exif_rotation_is_applied(tmp_path, tag, turned):
     exif = Image.Exif()
     exif[0x0112] = tag
     Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), turned)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", invert=False), turned)
 
 
 def test_colour_arrays_become_luma():
@@ -57,18 +61,114 @@ def test_arrays_that_are_no_image(array):
         to_grey(array)
 
 
+def test_deep_tiffs(tmp_path):
+    """32 bits, signed, unsigned and floating; white-is-zero of any depth is turned."""
+    import tifffile
+
+    rng = np.random.default_rng(5)
+    for name, array in {
+        "u4": rng.integers(0, 2**32, GREY.shape, dtype=np.uint32),
+        "i4": rng.integers(-(2**31), 2**31, GREY.shape, dtype=np.int32),
+        "f4": rng.normal(size=GREY.shape).astype(np.float32),
+        "i2": rng.integers(-(2**15), 2**15, GREY.shape, dtype=np.int16),
+    }.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", array)
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.tif", invert=False), array)
+    for name, array in {"a.tif": GREY, "b.tif": DEEP}.items():
+        tifffile.imwrite(tmp_path / name, array, photometric="miniswhite")
+        read = read_image(tmp_path / name, invert=False).astype(int)
+        assert len(np.unique(read + array)) == 1
+
+
+def test_volume_files_are_pictures_of_rows_and_columns(tmp_path):
+    """As SimpleITK writes a picture, which stores columns fastest."""
+    sitk = pytest.importorskip("SimpleITK")
+    picture = sitk.GetImageFromArray(DEEP)
+    picture.SetSpacing((0.2, 0.3))
+    stack = sitk.GetImageFromArray(np.stack([DEEP, DEEP + 1]).astype(np.int16))
+    for name in ("a.nii.gz", "a.nii", "a.nrrd"):
+        sitk.WriteImage(picture, str(tmp_path / name))
+        shown = read_radiograph(tmp_path / name, invert=False)
+        np.testing.assert_array_equal(shown.pixels, DEEP)
+        assert shown.spacing is not None
+        np.testing.assert_allclose([shown.spacing.row_mm, shown.spacing.column_mm], [0.3, 0.2], rtol=1e-6)
+        assert shown.spacing.plane == "unknown"
+        sitk.WriteImage(stack, str(tmp_path / name), useCompression=True)
+        assert probe(tmp_path / name) == (2, False)
+        np.testing.assert_array_equal(
+            read_radiograph(tmp_path / name, 2, invert=False).pixels, (DEEP + 1).astype(np.int16)
+        )
+
+
+def test_colour_photographs_of_films(tmp_path):
+    """Turned by EXIF, with a colour cast: the film's grey comes out in order."""
+    ramp = np.tile(np.arange(20, 220, 2, dtype=np.uint8), (60, 1))
+    photo = np.stack([ramp * 0.8, ramp * 0.9 + 10, ramp], axis=-1).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(np.rot90(photo, -1)).save(tmp_path / "a.jpg", quality=95, exif=exif)
+    grey = read_image(tmp_path / "a.jpg", invert=False)
+    assert grey.shape == (60, 100)
+    assert np.corrcoef(grey[30], ramp[30])[0, 1] > 0.999
+
+
+def chest(rng):
+    """A body with a bright spine between dark lungs, no air around: what films of chests look like."""
+    y, x = np.mgrid[0:200, 0:180]
+    lungs = sum(np.exp(-(((x - c) / 35) ** 2) - ((y - 90) / 60) ** 2) for c in (45, 135))
+    return (200 - 150 * lungs + rng.normal(0, 5, y.shape)).clip(0, 255).astype(np.uint8)
+
+
+def test_polarity_is_detected_and_never_depends_on_range(tmp_path):
+    rng = np.random.default_rng(0)
+    for image in (chest(rng), chest(rng).astype(np.uint16) * 200, np.float32(chest(rng)) / 7 - 3):
+        assert is_bone_bright(image)
+        assert not is_bone_bright(inverted(image))
+        np.testing.assert_allclose(inverted(inverted(image)), image, atol=1e-5)
+    for flat in (np.zeros((30, 40)), rng.normal(size=(17, 300)), np.eye(16)):
+        assert is_bone_bright(flat)  # left alone
+
+
+@pytest.mark.data
+def test_polarity_of_real_films(shared_data):
+    films = sorted((shared_data / "real_xrays" / "images").glob("*.jpg"))
+    assert len(films) == 14
+    upright = [read_radiograph(path) for path in films]
+    assert all(film.bone_bright for film in upright)
+    assert sum(not is_bone_bright(inverted(film.pixels)) for film in upright) >= 13
+
+
+def bomb(path):
+    """A PNG of 30,000 x 30,000 pixels in a few bytes."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">2I5B", 30_000, 30_000, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10**6))))
+
+
 def test_what_is_no_image_says_so(tmp_path):
+    import nibabel
+
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").touch()
     (tmp_path / "scan.dcm").write_bytes(b"x")
     (tmp_path / "hidden_dicom").write_bytes(b"\0" * 128 + b"DICM")
     (tmp_path / "ct.nii.gz").write_bytes(b"x")
+    (tmp_path / "a.nrrd").write_text("NRRD0004\ntype: short\nsizes: 20 20\nencoding: raw\nendian: little\n\nshort")
+    bomb(tmp_path / "bomb.png")
+    bomb_nifti = nibabel.Nifti1Image(np.zeros((2, 2), np.uint8), np.eye(4))
+    bomb_nifti.header.set_data_shape((30_000, 30_000))
+    (tmp_path / "bomb.nii").write_bytes(bomb_nifti.header.binaryblock + bytes(500))
+    nibabel.save(nibabel.Nifti1Image(np.zeros((20, 20, 3, 2), np.uint8), np.eye(4)), tmp_path / "four.nii")
     Image.fromarray(GREY[:5, :5]).save(tmp_path / "small.png")
+    Image.fromarray(GREY[:1, :1]).save(tmp_path / "dot.png")
     Image.fromarray(np.zeros((20, 10_001), np.uint8)).save(tmp_path / "wide.png")
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.gif")
     Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "nan.tif")
-    pages = [Image.fromarray(GREY), Image.fromarray(GREY)]
-    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     Image.fromarray(GREY).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
     for name, problem in {
@@ -76,13 +176,17 @@ def test_what_is_no_image_says_so(tmp_path):
         "empty.png": "not a readable",
         "cut.png": "not a readable",
         "a.gif": "not a readable",
-        "scan.dcm": "DICOM images are not read yet",
-        "hidden_dicom": "DICOM images are not read yet",
-        "ct.nii.gz": "NIfTI images are not read yet",
+        "scan.dcm": "not a readable DICOM",
+        "hidden_dicom": "not a readable DICOM",
+        "ct.nii.gz": "not a readable NIfTI",
+        "a.nrrd": "end early",
+        "bomb.png": "far too large",
+        "bomb.nii": "is 30000x30000",
+        "four.nii": "its shape is",
         "small.png": "is 5x5",
+        "dot.png": "is 1x1",
         "wide.png": "is 10001x20",
         "nan.tif": "NaN",
-        "pages.tif": "holds 2 pages",
     }.items():
         with pytest.raises(FluoroError, match=problem) as caught:
             read_image(tmp_path / name)
@@ -96,6 +200,14 @@ def test_find_images(tmp_path):
     assert [p.name for p in find_images(str(tmp_path))] == ["a.JPG", "b.png"]
     assert [p.name for p in find_images(str(tmp_path / "*.png"))] == ["b.png"]
     assert find_images(str(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "deep" / "LICENCE").touch()
+    assert [p.name for p in find_images(str(tmp_path / "deep"))] == ["IM0001"]
+    assert [p.name for p in find_images(str(tmp_path / "**" / "IM*"))] == ["IM0001"]
+    assert [stem_of(p) for p in map(Path, ("a.nii.gz", "1.2.840.dcm", "IM0001", "b.PNG"))] == [
+        "a", "1.2.840", "IM0001", "b",
+    ]  # fmt: skip
     (tmp_path / "none").mkdir()
     for nothing in ("none", "c.png", "*.tif"):
         with pytest.raises(FluoroError):

@@ -9,7 +9,7 @@ from pycocotools import mask as coco
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Prediction, Prompt
 from fluorosam_cli.prediction.overlay import Layer, draw
-from fluorosam_cli.prediction.write import mask_names
+from fluorosam_cli.prediction.write import largest_part, mask_names
 
 
 @pytest.fixture(autouse=True)
@@ -70,10 +70,110 @@ def test_points_alone(fluoro, tiny_checkpoint, tmp_path):
 def test_unknown_words_are_warned_about_and_still_segmented(fluoro, tiny_checkpoint, tmp_path):
     code, _, err = fluoro("predict", "img.png", "left fermur", "--model", tiny_checkpoint, "-o", "out")
     assert code == 0, err
-    assert 'warning: "left fermur"' in err
-    assert "femur_left" in err
+    assert 'warning: "left fermur": understood as "left femur"' in err
     (mask,) = read_header(tmp_path / "out/prediction.json", Prediction).masks
-    assert (mask.structure, mask.mask) == (None, "left_fermur.png")
+    assert (mask.structure, mask.understood, mask.asked) == ("femur_left", "respelt", "left femur")
+    code, _, err = fluoro("predict", "img.png", "screw in left femur", "leg", "--model", tiny_checkpoint, "-o", "more")
+    assert code == 0, err
+    assert "no known name of a structure; the nearest are left femur" in err
+    assert '"leg": may mean femora, ' in err
+    unknown, leg = read_header(tmp_path / "more/prediction.json", Prediction).masks
+    assert (unknown.structure, unknown.understood, unknown.mask) == (None, "unknown", "screw_in_left_femur.png")
+    assert leg.understood == "ambiguous"
+    assert leg.structure in ("femora", "lower_leg_left", "lower_leg_right")
+
+
+def test_all_structures_with_their_scores(fluoro, tiny_checkpoint, tmp_path):
+    code, _, err = fluoro("predict", "img.png", "--all", "--model", tiny_checkpoint, "-o", "out")
+    assert code == 0, err
+    header = read_header(tmp_path / "out/prediction.json", Prediction)
+    found = {mask.structure: mask.presence for mask in header.masks}
+    assert {*found, *header.absent} == {"heart", "liver", "lung_left", "lung_right"}
+    assert all(presence >= 0.5 for presence in found.values() if presence is not None)
+    assert all(presence < 0.5 for presence in header.absent.values())
+
+
+def test_prompts_from_a_file_answer_as_those_typed(fluoro, tiny_checkpoint, tmp_path):
+    rough = np.zeros((61, 97), np.uint8)
+    rough[10:40, 20:70] = 255
+    (tmp_path / "in").mkdir()
+    Image.fromarray(rough).save("in/rough.png")
+    one = {"text": "heart", "points_xy": [[5, 6]], "box_xyxy": [1, 2, 30, 40], "mask": "rough.png"}
+    (tmp_path / "in/prompts.json").write_text(json.dumps([one]))
+    (tmp_path / "in/more.json").write_text(json.dumps({"format": "fluoro.prompts/1", "prompts": [one]}))
+    typed = ("heart", "--point", "5,6", "--box", "1,2,30,40", "--mask", "in/rough.png")
+    lines = (typed, ("--prompts", "in/prompts.json"), ("--prompts", "in/more.json"))
+    found = []
+    for number, words in enumerate((*lines, typed[:-2])):
+        code, _, err = fluoro("predict", "img.png", *words, "--model", tiny_checkpoint, "-o", f"out{number}")
+        assert code == 0, err
+        found.append(read_header(tmp_path / f"out{number}/prediction.json", Prediction).masks[0])
+    assert found[0] == found[1] == found[2]
+    assert found[3].score != found[0].score
+
+
+def test_stdin_is_an_image_like_others(fluoro, tiny_checkpoint, tmp_path, monkeypatch):
+    import io
+    import sys
+
+    for name, data in (("a", (tmp_path / "img.png").read_bytes()), ("b", b"")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        code, _, err = fluoro("predict", "-", "heart", "--model", tiny_checkpoint, "-o", name)
+        assert code == (0 if data else 1), err
+    assert "stdin: is empty" in err
+    assert not (tmp_path / "b").exists()
+    fluoro("predict", "img.png", "heart", "--model", tiny_checkpoint, "-o", "c")
+    piped, read = (read_header(tmp_path / name / "prediction.json", Prediction) for name in "ac")
+    assert piped.model_copy(update={"image": read.image}) == read
+
+
+def test_other_formats_hold_the_same_masks(fluoro, tiny_checkpoint, tmp_path):
+    import nibabel
+    from pycocotools.coco import COCO
+
+    formats = [word for kind in ("coco", "npz", "nifti") for word in ("--format", kind)]
+    words = ("heart", "liver", "--threshold", 1e-6, "--model", tiny_checkpoint)
+    code, _, err = fluoro("predict", "img.png", *words, "-o", "out", *formats)
+    assert code == 0, err
+    pictures = [np.asarray(Image.open(tmp_path / "out" / name)) == 255 for name in ("heart.png", "liver.png")]
+    with np.load("out/masks.npz") as found:
+        np.testing.assert_array_equal(found["masks"], pictures)
+        assert found["names"].tolist() == ["heart", "liver"]
+    stack = np.asarray(nibabel.load("out/masks.nii.gz").dataobj)
+    np.testing.assert_array_equal(stack[:, :, 0, 1].T, pictures[1])
+    index = COCO("out/coco.json")
+    shown = [mask.presence >= 0.5 for mask in read_header(tmp_path / "out/prediction.json", Prediction).masks]
+    assert len(index.getAnnIds()) == sum(shown)
+    for annotation in index.loadAnns(index.getAnnIds()):
+        name = index.loadCats(annotation["category_id"])[0]["name"]
+        np.testing.assert_array_equal(index.annToMask(annotation) == 1, pictures[["heart", "liver"].index(name)])
+
+
+def test_the_largest_part_is_kept():
+    mask = np.zeros((20, 30), bool)
+    mask[2:5, 2:5] = mask[5, 5] = mask[10:12, 10:12] = mask[15, 20:25] = True
+    kept = largest_part(mask)
+    assert kept.sum() == 10  # corners touch
+    assert kept[5, 5]
+    assert not largest_part(np.zeros((5, 5), bool)).any()
+
+
+def test_stacks_need_frames(fluoro, tiny_checkpoint, tmp_path):
+    pages = [Image.open("img.png"), Image.open("img.png").rotate(180)]
+    pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
+    line = ("predict", "pages.tif", "heart", "--model", tiny_checkpoint, "-o", "out")
+    code, _, err = fluoro(*line)
+    assert (code, (tmp_path / "out").exists()) == (1, False)
+    assert "holds 2 pages or slices" in err
+    assert fluoro(*line, "--frames", "2-1")[0] == 2
+    assert fluoro(*line, "--frames", "3")[0] == 1
+    code, _, err = fluoro(*line, "--frames", "2", "--tta")
+    assert code == 0, err
+    assert read_header(tmp_path / "out/prediction.json", Prediction).frame == 2
+    code, _, err = fluoro(*line[:-1], "both", "--frames", "all")
+    assert code == 0, err
+    folders = ["pages-frame-0001", "pages-frame-0002"]
+    assert sorted(p.parent.name for p in (tmp_path / "both").glob("*/prediction.json")) == folders
 
 
 def test_absence_is_said(fluoro, tiny_checkpoint, tmp_path):
@@ -132,12 +232,17 @@ def test_dry_run_writes_nothing(fluoro, tiny_checkpoint, tmp_path):
         (["img.png", "--box", "5,5,500,9"], 1, "box 5,5,500,9: outside the image of 97x61"),
         (["none.png", "heart"], 1, "none.png: no such image"),
         (["text.png", "heart"], 1, "text.png: not a readable PNG"),
-        (["scan.dcm", "heart"], 1, "scan.dcm: DICOM"),
+        (["scan.dcm", "heart"], 1, "scan.dcm: not a readable DICOM"),
+        (["img.png", "heart", "--format", "svg"], 2, "--format svg"),
+        (["img.png", "heart", "--all"], 2, "exclude each other"),
+        (["img.png", "--prompts", "text.png"], 1, "not valid JSON"),
+        (["img.png", "heart", "--mask", "small.png"], 1, "mask: is 20x20, the image is 97x61"),
     ],
 )
 def test_what_cannot_be_done_leaves_nothing(fluoro, tiny_checkpoint, tmp_path, words, code, problem):
     (tmp_path / "text.png").write_text("a text")
     (tmp_path / "scan.dcm").write_text("a text")
+    Image.fromarray(np.eye(20, dtype=np.uint8)).save("small.png")
     found, out, err = fluoro("predict", *words, "--model", tiny_checkpoint)
     assert (found, out) == (code, ""), err
     assert problem in err

@@ -300,3 +300,18 @@ def test_a_real_chest_shows_its_heart_on_the_patients_left(shared_data, tmp_path
     assert x["lung_right"] < x["spine"] < x["heart"] < x["lung_left"]
     assert y["clavicula_left"] < y["heart"] < y["liver"]
     assert len(masks) > 80
+
+
+def test_deformed_bodies_take_turns_and_change_no_byte_between_processes(cases, tmp_path, fluoro):
+    words = ("render", cases, "--views", 5, "--augment-anatomy", 2, "--view", "chest_pa", "--size", 64)
+    assert fluoro(*words, "-o", tmp_path / "a")[0] == 0
+    assert fluoro(*words, "-o", tmp_path / "b", "--gpus", 2, "--device", "cpu")[0] == 0
+    views = views_of(tmp_path / "a")
+    assert [view.deformation for view in views] == [0, 1, 2, 0, 1] * 2
+    for view in views:
+        assert (tmp_path / "a" / view.image).read_bytes() == (tmp_path / "b" / view.image).read_bytes()
+    assert (tmp_path / "a" / "views.jsonl").read_bytes() == (tmp_path / "b" / "views.jsonl").read_bytes()
+    assert fluoro("render", cases, "--views", 5, "--view", "chest_pa", "--size", 64, "-o", tmp_path / "c")[0] == 0
+    plain = views_of(tmp_path / "c")
+    same = [one.structures == other.structures for one, other in zip(views, plain, strict=True)]
+    assert same == [view.deformation == 0 for view in views]

@@ -363,3 +363,28 @@ def test_unreachable_server(fluoro, tmp_path, llm_server, monkeypatch):
 
 def test_base_url_without_a_model(fluoro, tmp_path):
     assert fluoro("describe", "--base-url", "http://localhost/v1", "-o", tmp_path / "d")[0] == 2
+
+
+def test_tools_of_ones_own_are_described_too(fluoro, tmp_path):
+    import trimesh
+
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    trimesh.creation.box((4, 4, 60)).export(folder / "bone_key.stl")
+    (folder / "tools.toml").write_text(
+        '[bone_key]\nname = "Bergmann bone key"\ndescription = "turns a bone"\nsynonyms = ["Bergmann wrench"]\n'
+    )
+    asked = "describe", "spleen", "--tools", folder, "--templates", 1
+    code, out, _ = fluoro(*asked, "--dry-run", "--json")
+    assert code == 0
+    assert fluoro(*asked, "-o", tmp_path / "out")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / "descriptions.jsonl").read_text().splitlines()]
+    assert len(lines) == json.loads(out)["phrases"]
+    assert {line["name"] for line in lines} == {"spleen", "bone_key", "user_tools"}
+    own = {line["text"] for line in lines if line["name"] == "bone_key"}
+    assert {"Bergmann bone key", "Bergmann wrench", "Bergmann bone key that turns a bone"} <= own
+    assert {line["split"] for line in lines if line["name"] == "bone_key"} == {"train", "test"}
+    (folder / "tools.toml").write_text('[bone_key]\nname = "left femur"\n')
+    code, _, err = fluoro(*asked, "-o", tmp_path / "other")
+    assert code == 1
+    assert "names something else" in err

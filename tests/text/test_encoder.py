@@ -10,7 +10,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.text import encoder as module
 from fluorosam_cli.text.encoder import MiniLM, load_text_encoder
 
-SENTENCE, PIECES, MARKS = slice(0, 384), slice(384, 768), slice(768, 786)
+SENTENCE, PIECES, MARKS = slice(0, 384), slice(384, 768), slice(-18, None)
 PHRASES = ["left femur", "right femur", "L3 vertebra", "the bone of the upper arm on the left side", "windpipe"]
 
 
@@ -72,8 +72,8 @@ def test_held_out_phrases_are_nearest_to_a_phrase_of_the_right_structure(encoder
         a, b = (f[:, part] / np.linalg.norm(f[:, part], axis=1, keepdims=True) for f in (anchors, held_out))
         return np.mean(owners[(b @ a.T).argmax(1)] == np.array([name for name, _ in test]))
 
-    assert accuracy(slice(None)) > 0.8
     assert accuracy(SENTENCE) < 0.5
+    assert accuracy(slice(None)) > accuracy(SENTENCE) + 0.2
 
 
 def test_loads_quickly_and_without_the_package_that_carries_the_weights():
@@ -119,3 +119,16 @@ def test_open_clip_from_a_file(tmp_path):
     features = encoder.encode(PHRASES)
     assert features.shape == (len(PHRASES), encoder.dim)
     np.testing.assert_allclose(features, np.concatenate([encoder.encode([p.upper()]) for p in PHRASES]), atol=1e-5)
+
+
+def test_without_sentences_only_they_are_missing(encoder):
+    full, rest = encoder.encode(PHRASES), encoder.encode(PHRASES, sentences=False)
+    assert not rest[:, SENTENCE].any()
+    np.testing.assert_allclose(rest[:, 384:], full[:, 384:], atol=1e-6)
+
+
+def test_open_clip_says_when_its_weights_cannot_be_had(monkeypatch, tmp_path):
+    pytest.importorskip("open_clip", reason="extra clip is not installed")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FluoroError, match="neither a file nor a tag"):
+        load_text_encoder(f"open_clip:ViT-B-32:{tmp_path / 'absent.pt'}")

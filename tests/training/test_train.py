@@ -6,17 +6,41 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
+from fluorosam_cli.artefacts import read_header, write_json
+from fluorosam_cli.contracts import Checkpoint, Shards
 from fluorosam_cli.dataset.shards import ShardReader
-from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.model.checkpoint import load_checkpoint
-from fluorosam_cli.training.train import Devices, TrainSettings, choose_devices, launch
+from fluorosam_cli.training.devices import Devices, choose_devices
+from fluorosam_cli.training.memory import with_advice
+from fluorosam_cli.training.recipe import FLUORO
+from fluorosam_cli.training.settings import TrainSettings, excluded
+from fluorosam_cli.training.start import Origin
+from fluorosam_cli.training.train import Job, launch
 from tests.shapes import write_shapes
 
-FEW = ("--preset", "tiny", "--batch", 4, "--prompts", 2, "--gpus", 0)
+FEW = ("--preset", "tiny", "--batch", 4, "--prompts", 2, "--rounds", 2, "--no-tensorboard", "--augment", "weak")
+ON_CPU = (*FEW, "--precision", "fp32", "--device", "cpu")
+ONE = Devices("cpu", 1)
+SMALL = TrainSettings(
+    origin=Origin(preset="tiny"),
+    recipe=replace(FLUORO, rounds=2),
+    steps=2,
+    batch=4,
+    prompts=2,
+    map_prompts=2,
+    augment="weak",
+    validations=1,
+    validation_images=2,
+    precision="fp32",
+    workers=0,
+    tensorboard=False,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,32 +48,57 @@ def shards(tmp_path_factory):
     return write_shapes(tmp_path_factory.mktemp("shards"))
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shards):
+    """Two steps in one process."""
+    folder = tmp_path_factory.mktemp("run")
+    launch(Job(shards, folder, SMALL, ONE))
+    return folder
+
+
 def weights(folder):
     return load_checkpoint(folder)[0].state_dict()
 
 
-def losses(folder):
+def rows(folder):
     with open(folder / "log.csv", newline="") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
+
+
+def assert_same_gradients(folder, other):
+    """The optimiser's first moment is the averaged gradient."""
+    states = [torch.load(path / "last/trainer.pt", weights_only=True)["optimiser"]["state"] for path in (folder, other)]
+    assert states[0].keys() == states[1].keys()
+    for key, state in states[0].items():
+        torch.testing.assert_close(state["exp_avg"], states[1][key]["exp_avg"], atol=1e-5, rtol=1e-2)
 
 
 def test_training_through_the_command_line(fluoro, shards, tmp_path):
-    code, out, err = fluoro("train", shards, *FEW, "--steps", 4, "-o", tmp_path / "run", "--json")
+    code, out, err = fluoro("train", shards, *FEW, "--gpus", 0, "--steps", 4, "-o", tmp_path / "run", "--json")
     assert code == 0, err
     summary = json.loads(out)
     assert summary["steps"] == 4
-    assert 0 <= summary["validation_text_iou"] <= 1
+    for name in ("text_iou", "clicks_1_iou", "clicks_3_iou"):
+        assert 0 <= summary[f"validation_{name}"] <= 1
     header = load_checkpoint(tmp_path / "run")[1]
     assert header.structures == ["heart", "liver", "lung_left", "lung_right"]
     assert header.metrics["words_train_accuracy"] == 1
-    assert len(losses(tmp_path / "run")) == 4
-    code, _, err = fluoro("train", shards, *FEW, "--steps", 4, "-o", tmp_path / "run")
+    assert header.training["recipe"]["name"] == "fluoro"
+    assert header.training["recipe"]["rounds"] == 2
+    assert [row["step"] for row in rows(tmp_path / "run")] == ["1", "2", "3", "4"]
+    assert "images_per_second" in (tmp_path / "run/speed.csv").read_text()
+    code, _, err = fluoro("train", shards, *FEW, "--gpus", 0, "--steps", 4, "-o", tmp_path / "run")
     assert code == 1
     assert "not empty" in err
+    code, _, err = fluoro(
+        *("train", shards, *FEW, "--gpus", 0, "--steps", 4, "-o", tmp_path / "run", "--resume", "--recipe", "fluorosam")
+    )
+    assert code == 1
+    assert "begun with recipe = 'fluoro', now 'fluorosam'" in err
 
 
 def test_killed_and_resumed_gives_the_same_weights(fluoro, shards, tmp_path):
-    words = ["train", shards, *FEW, "--steps", 20, "-o"]
+    words = ["train", shards, *ON_CPU, "--steps", 20, "-o"]
     code, _, err = fluoro(*words, tmp_path / "whole")
     assert code == 0, err
     command = [sys.executable, "-m", "fluorosam_cli", *map(str, words), str(tmp_path / "broken")]
@@ -66,27 +115,112 @@ def test_killed_and_resumed_gives_the_same_weights(fluoro, shards, tmp_path):
     assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "broken/log.csv").read_text()
 
 
-def test_two_processes_follow_one(shards, tmp_path):
-    settings = TrainSettings(preset="tiny", steps=2, batch=4, prompts=3, validations=1)
-    for world in (1, 2):
-        launch(shards, tmp_path / str(world), settings, Devices("cpu", world))
-    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
-    states = [torch.load(tmp_path / f"{w}/last/trainer.pt", weights_only=True) for w in (1, 2)]
-    moments = [state["optimiser"]["state"] for state in states]
-    assert len(one) == len(two) == 2
-    for key, moment in moments[0].items():  # the first moment is the averaged gradient
-        torch.testing.assert_close(moment["exp_avg"], moments[1][key]["exp_avg"], atol=1e-5, rtol=1e-2)
+def test_two_processes_follow_one_however_they_are_started(fluoro, shards, tmp_path):
+    words = ["train", shards, *ON_CPU, "--steps", 2, "-o"]
+    for gpus in (1, 2):
+        code, _, err = fluoro(*words, tmp_path / str(gpus), "--gpus", gpus)
+        assert code == 0, err
+    assert_same_gradients(tmp_path / "1", tmp_path / "2")
+    for one, two in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
+        assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-5)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [*launcher, "-m", "fluorosam_cli", *map(str, words), str(tmp_path / "launched")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'launched'}\n"
+    assert (tmp_path / "launched/log.csv").read_text() == (tmp_path / "2/log.csv").read_text()
+
+
+def test_a_batch_may_be_taken_in_parts_and_loaded_elsewhere(shards, trained, tmp_path):
+    launch(Job(shards, tmp_path / "parts", replace(SMALL, micro_batch=3), ONE))
+    assert_same_gradients(trained, tmp_path / "parts")
+    launch(Job(shards, tmp_path / "workers", replace(SMALL, workers=1), ONE))
+    assert (tmp_path / "workers/log.csv").read_text() == (trained / "log.csv").read_text()
 
 
 def test_eight_images_are_learnt(shards, tmp_path):
-    settings = TrainSettings(
-        preset="tiny", steps=60, batch=8, prompts=3, map_prompts=1, rounds=1, learning_rate=2e-3, validations=1
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    header = read_header(folder / "shards.json", Shards)
+    learnt = next(shard for shard in header.shards if shard.split == "train")
+    again = [learnt, learnt.model_copy(update={"split": "val"})]  # validated on what it is trained on
+    write_json(folder / "shards.json", header.model_copy(update={"shards": again}))
+    settings = replace(
+        SMALL,
+        recipe=replace(
+            FLUORO, rounds=1, learning_rate=2e-3, text=1.0, text_points=0, points=0, box=0, text_box=0, mask=0
+        ),
+        steps=150,
+        batch=8,
+        map_prompts=1,
+        augment="off",
+        validation_images=8,
     )
-    launch(shards, tmp_path, settings, Devices("cpu", 1))
-    with open(tmp_path / "log.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert sum(float(row["mask"]) for row in rows[-5:]) < 0.6 * sum(float(row["mask"]) for row in rows[:5])
-    assert float(rows[-1]["validation_text_iou"]) > 0.5
+    metrics = launch(Job(folder, tmp_path / "run", settings, ONE))
+    learning = [float(row["mask"]) for row in rows(tmp_path / "run")]
+    assert sum(learning[-5:]) < 0.2 * sum(learning[:5])
+    assert metrics["validation_text_iou"] > 0.95
+
+
+def test_fine_tuning_keeps_the_words(fluoro, shards, trained, tmp_path):
+    few = ("--batch", 4, "--steps", 1, "--gpus", 0, "--no-tensorboard")
+    code, _, err = fluoro("train", shards, *few, "--from", trained, "-o", tmp_path / "tuned")
+    assert code == 0, err
+    before, after = weights(trained), weights(tmp_path / "tuned")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert not any(name.startswith("text_head") for name in changed)
+    code, _, err = fluoro("train", shards, *few, "--from", trained, "--preset", "small", "-o", tmp_path / "other")
+    assert (code, "the checkpoint of --from has tiny" in err) == (2, True)
+    foreign = shutil.copytree(trained, tmp_path / "foreign")
+    header = read_header(foreign / "best/checkpoint.json", Checkpoint)
+    encoder = header.text_encoder.model_copy(update={"revision": "older"})
+    write_json(foreign / "best/checkpoint.json", header.model_copy(update={"text_encoder": encoder}))
+    code, _, err = fluoro("train", shards, *few, "--from", foreign, "-o", tmp_path / "other")
+    assert code == 1
+    assert "the checkpoint needs older" in err
+    assert not (tmp_path / "other").exists()
+
+
+def test_held_out_structures_are_neither_shown_nor_named(fluoro, shards, tmp_path):
+    run = tmp_path / "run"
+    words = ("train", shards, *FEW, "--gpus", 0, "--steps", 1, "-o", run)
+    code, _, err = fluoro(*words, "--exclude-structures", "heart,liver")
+    assert code == 0, err
+    header = load_checkpoint(run)[1]
+    assert header.structures == ["lung_left", "lung_right"]
+    assert header.training["exclude"] == ["heart", "liver"]
+    code, _, err = fluoro(*words, "--overwrite", "--exclude-structures", "hart")
+    assert (code, "hart" in err) == (2, True)
+    (tmp_path / "names.txt").write_text("heart\nliver\n")
+    assert excluded([str(tmp_path / "names.txt"), "heart,lung_left"]) == ("heart", "liver", "lung_left")
+
+
+def test_a_loss_that_is_no_number_names_its_images(shards, tmp_path):
+    wild = replace(SMALL, steps=9, recipe=replace(FLUORO, rounds=1, learning_rate=1e30))
+    with pytest.raises(FluoroError, match=r"loss is (nan|inf) at step \d, from the images train\d/pa"):
+        launch(Job(shards, tmp_path, wild, ONE))
+
+
+def test_training_stops_when_nothing_gets_better(shards, tmp_path):
+    idle = replace(SMALL, steps=9, validations=9, patience=2, recipe=replace(FLUORO, rounds=1, learning_rate=1e-30))
+    launch(Job(shards, tmp_path, idle, ONE))
+    assert 3 <= len(rows(tmp_path)) < 9
+    launch(Job(shards, tmp_path, idle, ONE))  # and stays stopped
+    assert len(rows(tmp_path)) < 9
+
+
+def test_a_full_memory_is_answered_with_what_fits():
+    def work(images):
+        if images > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return images
+
+    assert with_advice(work, 3) == 3
+    with pytest.raises(FluoroError, match="16 images at once") as caught:
+        with_advice(work, 16)
+    assert "--micro-batch 2 " in caught.value.hint
+    with pytest.raises(FluoroError, match="one image"):
+        with_advice(lambda images: work(99), 8)
 
 
 def test_a_missing_gpu_is_an_error_with_a_way_out(fluoro, shards, tmp_path):
@@ -97,6 +231,14 @@ def test_a_missing_gpu_is_an_error_with_a_way_out(fluoro, shards, tmp_path):
     assert err.startswith("error: no CUDA device; --gpus 2 was requested\nhint: ")
     assert not (tmp_path / "run").exists()
     assert choose_devices(2, "cpu") == Devices("cpu", 2)
+
+
+def test_a_launchers_processes_are_counted(monkeypatch):
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert choose_devices(None, "cpu") == Devices("cpu", 4, rank=3, local_rank=1)
+    with pytest.raises(UsageError):
+        choose_devices(2, "cpu")
 
 
 def test_damaged_shards_stop_before_anything_is_written(fluoro, shards, tmp_path):

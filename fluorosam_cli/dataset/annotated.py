@@ -1,0 +1,69 @@
+"""Users' own images with masks, as `fluoro pack` reads them: real X-rays to fine-tune on."""
+
+import csv
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from fluorosam_cli.dataset.pictures import Annotation, Picture, Source, to_16_bits
+from fluorosam_cli.dataset.user_images import UserImage, UserImages, find_user_images, read_masks
+from fluorosam_cli.errors import FluoroError
+
+ReadImage = Callable[[Path], tuple[np.ndarray, float]]  # (H, W) numbers with bone bright; pixel spacing in mm or NaN
+
+
+def find_annotated(path: Path, read_image: ReadImage, patients: Mapping[str, str]) -> Source:
+    """A folder `images/`, `masks/<id>/<structure>.png`, or a COCO file. An image is a case of its own, or a patient's.
+
+    A structure with an empty mask is absent. One without a mask is unknown: nobody may have looked for it.
+    """
+    found = find_user_images(path)
+    unknown = [f"{path}: {name} names no structure ({count} masks)" for name, count in found.skipped.items()]
+    return Source(
+        path=path,
+        cases=[patients.get(image.name, image.name) for image in found.images],
+        names=frozenset(found.structures),
+        read=partial(_read, found, read_image),
+        headers=[path] if path.is_file() else [],
+        problems=[*unknown, *(f"{path}: {problem}" for problem in found.problems)],
+    )
+
+
+def read_patients(path: Path | None) -> dict[str, str]:
+    """Image -> patient, from a CSV file with these two columns; empty without a file."""
+    if path is None:
+        return {}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+            return {Path(row["image"]).stem: row["patient"].strip() for row in rows if row["patient"].strip()}
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error) as error:
+        raise FluoroError(
+            f"{path}: no table of images and patients", "give a CSV file, first line image,patient"
+        ) from error
+
+
+def _read(found: UserImages, read_image: ReadImage, number: int) -> Picture:
+    image = found.images[number]
+    pixels, spacing = read_image(image.path)
+    masks = _masks(image, (pixels.shape[0], pixels.shape[1]))
+    return Picture(
+        image=to_16_bits(pixels),
+        view=image.name,
+        masks=_annotations(masks),
+        absent=[name for name, mask in masks.items() if not mask.any()],
+        pixel_spacing_mm=spacing,
+    )
+
+
+def _masks(image: UserImage, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    masks, problems = read_masks(image, shape)
+    if problems:
+        raise FluoroError(f"{image.path}: {problems[0]}", "mend the mask, or remove it")
+    return masks
+
+
+def _annotations(masks: Mapping[str, np.ndarray]) -> Iterable[Annotation]:
+    return (Annotation(name, mask) for name, mask in masks.items())

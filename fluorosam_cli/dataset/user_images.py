@@ -1,0 +1,201 @@
+"""A user's own images with masks: a folder `images/` + `masks/<id>/<structure>.png`, or a COCO JSON file.
+
+Names are understood by the lexicon, so `lung_left` in a folder of radiographs means the left lung as radiologists
+outline it. Images are only found here; whoever reads them passes their size on to `read_masks`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from fluorosam_cli.dataset import coco
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.text.phrases import is_name, resolve
+
+IMAGES, MASKS = "images", "masks"
+
+
+@dataclass(frozen=True)
+class UserImage:
+    """One image and where its masks are."""
+
+    name: str
+    path: Path
+    masks: Mapping[str, Path | list[Any]]  # structure -> mask file, or segmentations as COCO writes them
+    hw: tuple[int, int] | None = None  # its size, where the COCO file says so
+
+
+@dataclass(frozen=True)
+class UserImages:
+    images: list[UserImage]
+    structures: list[str]  # those of which any image has a mask, sorted
+    skipped: dict[str, int] = field(default_factory=dict)  # names that mean no structure -> how many masks have them
+    problems: list[str] = field(default_factory=list)  # images without masks, masks without image
+
+
+def is_user_data(path: Path) -> bool:
+    """Whether this looks like a folder of images and masks or a COCO file."""
+    return (path / IMAGES).is_dir() or (path.is_file() and path.suffix.lower() == ".json")
+
+
+def find_user_images(path: Path) -> UserImages:
+    """What is in a folder or in a COCO file, images sorted by name. Raises FluoroError when there is no image in it."""
+    found = _from_coco(path) if path.is_file() else _from_folder(path)
+    if not found.images:
+        names = f"; unknown names: {', '.join(sorted(found.skipped))}" if found.skipped else ""
+        raise FluoroError(
+            f"{path}: holds no image with a mask of a known structure{names}",
+            f"put {IMAGES}/ID.png beside {MASKS}/ID/left_lung.png; fluoro describe --resolve tells what a name means",
+        )
+    return found
+
+
+def structure_of(name: str) -> str | None:
+    """What a mask's name means: what the lexicon makes of the words, else the structure of that very name."""
+    words = name.replace("_", " ").strip()
+    return resolve(words) or (name if is_name(name) else None)
+
+
+def read_masks(image: UserImage, shape: tuple[int, int]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The masks (H, W) bool of an image of this shape, and for each that cannot be used what is wrong with it."""
+    masks, problems = {}, []
+    if image.hw not in (None, shape):
+        return {}, [f"{image.path.name}: is {shape[1]}x{shape[0]}, the COCO file says {image.hw[1]}x{image.hw[0]}"]
+    for structure, source in image.masks.items():
+        try:
+            mask = _read_png(source) if isinstance(source, Path) else _decoded(source, shape)
+            if mask.shape != shape:
+                found, wanted = (f"{width}x{height}" for height, width in (mask.shape, shape))
+                raise ValueError(f"is {found}, its image {wanted}")
+            masks[structure] = mask
+        except (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError) as error:
+            where = f"{source.parent.name}/{source.name}" if isinstance(source, Path) else f"{image.name}: {structure}"
+            problems.append(f"{where}: {_told(error)}")
+    return masks, problems
+
+
+# --- a folder ---------------------------------------------------------------------------------------------------------
+
+
+def _from_folder(root: Path) -> UserImages:
+    files = {p.stem: p for p in sorted((root / IMAGES).iterdir()) if p.is_file() and not p.name.startswith(".")}
+    folders = {p.name: p for p in sorted((root / MASKS).glob("*")) if p.is_dir()}
+    skipped: Counter[str] = Counter()
+    problems = [f"{MASKS}/{name}: no image of that name in {IMAGES}/" for name in folders.keys() - files.keys()]
+    images = []
+    for name, path in files.items():
+        masks: dict[str, Path | list[Any]] = {}
+        for file in sorted(folders[name].glob("*.png")) if name in folders else []:
+            structure = structure_of(file.stem)
+            if structure is None:
+                skipped[file.stem] += 1
+            elif structure in masks:
+                problems.append(f"{name}/{file.name}: names {structure}, as another mask of this image does")
+            else:
+                masks[structure] = file
+        if name not in folders or not any(folders[name].glob("*.png")):
+            problems.append(f"{IMAGES}/{path.name}: no masks in {MASKS}/{name}/")
+        elif masks:
+            images.append(UserImage(name, path, masks))
+    return _gathered(images, skipped, sorted(problems))
+
+
+def _read_png(path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            array = np.asarray(picture.convert("L") if picture.mode in ("LA", "PA") else picture)
+    except UnidentifiedImageError:
+        raise ValueError("not a readable image") from None
+    if array.ndim == 3:
+        array = array[..., :3]
+        if (array != array[..., :1]).any():
+            raise ValueError("not binary: it is coloured")
+        array = array[..., 0]
+    values = np.unique(array)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        raise ValueError(f"not binary: it holds {len(values)} values from {values[0]} to {values[-1]}")
+    return array != 0
+
+
+# --- COCO -------------------------------------------------------------------------------------------------------------
+
+
+def _from_coco(path: Path) -> UserImages:
+    try:
+        data = json.loads(path.read_bytes())
+        names = {int(category["id"]): str(category["name"]) for category in data["categories"]}
+        entries = {int(entry["id"]): str(entry["file_name"]) for entry in data["images"]}
+        sizes = {
+            int(e["id"]): (int(e["height"]), int(e["width"])) for e in data["images"] if {"height", "width"} <= e.keys()
+        }
+        annotations = [(int(a["image_id"]), int(a["category_id"]), a.get("segmentation")) for a in data["annotations"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FluoroError(
+            f"{path}: not a COCO file ({_told(error)})", "images, categories, annotations are needed"
+        ) from error
+    skipped: Counter[str] = Counter()
+    problems = []
+    masks: dict[int, dict[str, Path | list[Any]]] = {number: {} for number in entries}
+    for image, category, segmentation in annotations:
+        name = names.get(category)
+        structure = None if name is None else structure_of(name)
+        if image not in entries or name is None:
+            problems.append(f"an annotation refers to image {image}, category {category}: not both are listed")
+        elif structure is None:
+            skipped[name] += 1
+        elif not segmentation:
+            problems.append(f"{entries[image]}: {name}: has no segmentation")
+        else:
+            parts = masks[image].setdefault(structure, [])
+            assert isinstance(parts, list)
+            parts.append(segmentation)
+    images = []
+    for number, file in sorted(entries.items(), key=lambda item: (item[1], item[0])):
+        found = _image_of(path.parent, file)
+        if found is None:
+            problems.append(f"{file}: no such image beside the COCO file")
+        elif masks[number]:
+            images.append(UserImage(str(PurePosixPath(file).with_suffix("")), found, masks[number], sizes.get(number)))
+        elif not any(image == number for image, _, _ in annotations):
+            problems.append(f"{file}: has no annotations")
+    return _gathered(images, skipped, problems)
+
+
+def _image_of(folder: Path, name: str) -> Path | None:
+    """The file beside the JSON, in `images/` beside it or beside its folder; never one elsewhere."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        return None
+    places = (folder, folder / IMAGES, folder.parent, folder.parent / IMAGES)
+    return next((place / relative for place in places if (place / relative).is_file()), None)
+
+
+def _decoded(segmentations: list[Any], shape: tuple[int, int]) -> np.ndarray:
+    """The union of polygons and run lengths, which an object in pieces has several of."""
+    found = np.zeros(shape, np.uint8)
+    for one in segmentations:
+        found |= coco.decode(one, shape)
+    return found > 0
+
+
+def _gathered(images: list[UserImage], skipped: Counter[str], problems: list[str]) -> UserImages:
+    return UserImages(
+        images, sorted({s for image in images for s in image.masks}), dict(sorted(skipped.items())), problems
+    )
+
+
+def _told(error: Exception) -> str:
+    return (
+        f"{error} is missing"
+        if isinstance(error, KeyError)
+        else str(error).strip().splitlines()[0]
+        if str(error)
+        else type(error).__name__
+    )

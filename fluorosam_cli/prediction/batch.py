@@ -1,0 +1,93 @@
+"""The images of one `predict` call: which frames of which files, what each result is called, and reading stdin."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.prediction.images import probe, stem_of
+
+STDIN_MAX_BYTES = 2**30
+CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file and the frames of it that are wanted."""
+
+    path: Path
+    name: str  # of its results
+    frames: tuple[int, ...]
+    of: int  # frames in the file
+
+    def folder_name(self, frame: int) -> str:
+        return self.name if self.of == 1 else f"{self.name}-frame-{frame:04d}"
+
+
+def job_of(path: Path, name: str, frames: "Frames | None") -> Job:
+    """Raises FluoroError when the file cannot be read, or `frames` are needed to choose or are not there."""
+    count, cine = probe(path)
+    if frames is not None:
+        chosen = frames.chosen(path, count)
+    elif count > 1 and not cine:
+        raise FluoroError(
+            f"{path}: holds {count} pages or slices, one image is expected", "--frames 1, or --frames all"
+        )
+    else:
+        chosen = tuple(range(1, count + 1))
+    return Job(path, name, chosen, count)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What `--frames` says: frames and ranges of them, counted from 1, or all."""
+
+    text: str
+    ranges: tuple[tuple[int, int], ...]  # first and last; empty for all
+
+    def chosen(self, path: Path, count: int) -> tuple[int, ...]:
+        for _, last in self.ranges:
+            if last > count:
+                raise FluoroError(f"{path}: --frames {self.text}: it has {count}, counted from 1", "choose among them")
+        wanted = {number for first, last in self.ranges for number in range(first, last + 1)}
+        return tuple(sorted(wanted)) or tuple(range(1, count + 1))
+
+
+def parse_frames(text: str) -> Frames:
+    """`1,5-10` or `all`. Raises UsageError for anything else."""
+    if text == "all":
+        return Frames(text, ())
+    ranges = []
+    for word in text.split(","):
+        first, _, last = word.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal() and 1 <= int(first) <= int(last or first) < 1e6):
+            raise UsageError(f"--frames {text}: not of the form 1,5-10 or all", "frames are counted from 1")
+        ranges.append((int(first), int(last or first)))
+    return Frames(text, tuple(ranges))
+
+
+def names_of(paths: list[Path]) -> list[str]:
+    """A name for each image's results: its stem, or its whole name where two stems are equal."""
+    stems = [stem_of(path) for path in paths]
+    names = [stem if stems.count(stem) == 1 else path.name for path, stem in zip(paths, stems, strict=True)]
+    return [name if names.count(name) == 1 else f"{name}-{i + 1}" for i, name in enumerate(names)]
+
+
+def read_stdin(stream: IO[bytes], folder: Path) -> Path:
+    """Keep what comes through a pipe as a file in `folder`, for the readers that need one."""
+    path, left = folder / "stdin", STDIN_MAX_BYTES
+    with open(path, "wb") as file:
+        for chunk in _chunks(stream):
+            left -= len(chunk)
+            if left < 0:
+                raise FluoroError(f"stdin: more than {STDIN_MAX_BYTES} bytes", "give a file")
+            file.write(chunk)
+    if left == STDIN_MAX_BYTES:
+        raise FluoroError("stdin: is empty", "pipe an image into it, as in `fluoro predict - heart < img.png`")
+    return path
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk

@@ -1,0 +1,274 @@
+// The page: opens images, and connects the phrase field, the picture, the list of masks and the keyboard.
+
+import { call, getJson, save } from "./api.js";
+import { command, Masks, prompt } from "./masks.js";
+import { showMasks } from "./panel.js";
+import { completePhrases } from "./phrase.js";
+import { followPointer } from "./pointer.js";
+import { View } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+const radio = (name) => document.querySelector(`input[name=${name}]:checked`).value;
+const NEEDS_IMAGE = ["phrase", "new", "fit", "reset", "invert", "polarity"];
+const NEEDS_MASK = ["save-masks", "save-overlay", "save-json", "copy"];
+
+let about = { command: [] }, file = null, space = false, jobs = 0, reopening = null;
+const view = new View($("canvas"), showNumbers);
+const masks = new Masks(refresh);
+
+// --- what is shown ---------------------------------------------------------------------------------------------------
+
+function refresh(error = null) {
+  if (error?.status === 404 && file) return reopen();
+  const { masks: all } = masks.now;
+  drawMasks();
+  showMasks($("masks"), masks, act);
+  $("masks").querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
+  $("hint").hidden = all.length > 0 || !view.image;
+  $("undo").disabled = !masks.past.length;
+  $("redo").disabled = !masks.future.length;
+  for (const id of NEEDS_MASK) $(id).disabled = !all.length;
+  $("command").value = view.image && all.length ? command(view.image.name, options(), all) : "";
+}
+
+function drawMasks() {
+  view.layers = masks.now.masks.filter((mask) => masks.isDrawn(mask)).map((mask) => ({
+    ...masks.look(mask), name: masks.name(mask), answer: masks.answer(mask).answer, chosen: mask === masks.chosen,
+  }));
+  view.marks = masks.chosen;
+  view.redraw();
+}
+
+function options() {
+  const polarity = { dark: ["--invert"], bright: ["--no-invert"] }[$("polarity").value] ?? [];
+  return [...(view.image.frames > 1 ? ["--frames", String(view.image.frame)] : []), ...polarity, ...about.command];
+}
+
+function showNumbers() {
+  const [low, high] = view.stored;
+  $("shown").textContent = `W ${round(high - low)} L ${round((low + high) / 2)} · ${Math.round(view.scale * 100)} %`;
+}
+
+const round = (value) => (Math.abs(value) < 100 ? Number(value.toPrecision(3)) : Math.round(value));
+
+function say(text) {
+  $("message").hidden = !text;
+  $("message").firstElementChild.textContent = text;
+}
+
+// Whatever fails is said in one place; what takes longer than a blink is announced.
+async function doing(what, work) {
+  jobs++;
+  const timer = setTimeout(() => {
+    $("busy").textContent = what;
+    $("busy").hidden = false;
+  }, 150);
+  try {
+    return await work();
+  } catch (error) {
+    say(error.message);
+    return null;
+  } finally {
+    clearTimeout(timer);
+    if (!--jobs) $("busy").hidden = true;
+  }
+}
+
+// --- images ----------------------------------------------------------------------------------------------------------
+
+function open(chosen) {
+  if (!chosen) return null;
+  return doing(`Opening ${chosen.name}…`, async () => {
+    say("");
+    if (chosen.size > about.upload_max_bytes) throw new Error(`${chosen.name} is larger than this page accepts.`);
+    const before = masks.image, opened = await upload(chosen);
+    $("polarity").value = "";
+    await show(opened);
+    file = chosen;
+    masks.clear(opened.id);
+    refresh();
+    if (before) call(`images/${before}`, { method: "DELETE" }).catch(() => {});
+    $("phrase").focus();
+  });
+}
+
+const upload = (chosen) => getJson(`images?name=${encodeURIComponent(chosen.name)}`, { body: chosen });
+
+// The server forgets idle images; the browser still has the file.
+function reopen() {
+  reopening ??= doing("Opening the image again…", async () => {
+    masks.image = (await upload(file)).id;
+    await turnTo(view.image.frame);
+  }).finally(() => (reopening = null));
+}
+
+async function show(opened, keepPlace = false) {
+  const bytes = await (await call(`images/${opened.id}/pixels`)).arrayBuffer();
+  view.setImage({ ...opened, pixels: new Uint16Array(bytes) }, keepPlace);
+  $("empty").hidden = true;
+  for (const side of document.querySelectorAll(".side")) side.hidden = false;
+  for (const id of NEEDS_IMAGE) $(id).disabled = false;
+  const bone = `bone ${opened.bone_bright ? "bright" : "dark"}${opened.polarity_from === "detected" ? " (detected)" : ""}`;
+  $("name").textContent = `${opened.name} · ${opened.width} × ${opened.height} · ${bone}`;
+  $("name").title = opened.name;
+  $("canvas").setAttribute("aria-label", `Radiograph ${opened.name}`);
+  document.title = `${opened.name} · fluoro`;
+  $("frames").hidden = opened.frames < 2;
+  Object.assign($("frame"), { max: opened.frames, value: opened.frame });
+  $("frame-number").textContent = `${opened.frame} / ${opened.frames}`;
+}
+
+async function turnTo(frame) {
+  const invert = { dark: true, bright: false }[$("polarity").value] ?? null;
+  await show(await getJson(`images/${masks.image}/show`, { json: { frame, invert } }), true);
+  masks.forget();
+}
+
+const turn = () => doing("Reading the frame…", () => turnTo(Number($("frame").value)));
+
+// --- masks -----------------------------------------------------------------------------------------------------------
+
+const act = {
+  dragKind: () => radio("drag"),
+  spaceHeld: () => space,
+  point: (xy, label) => masks.mark((mask) => ({
+    points_xy: [...mask.points_xy, xy], point_labels: [...mask.point_labels, label],
+  })),
+  box: (box_xyxy) => masks.mark(() => ({ box_xyxy })),
+  choose: (id) => masks.choose(id),
+  remove: (mask) => masks.remove(mask),
+  rephrase: (mask, text) => {
+    masks.choose(mask.id);
+    masks.mark(() => ({ text }));
+  },
+  // The list is not made anew under a hand that drags a slider or types.
+  look: (mask, change) => {
+    Object.assign(masks.look(mask), change);
+    if ("visible" in change) refresh();
+    else drawMasks();
+  },
+  hover: (xy) => {
+    const [x, y] = xy?.map(Math.floor) ?? [-1, -1], { width, height, pixels, slope, intercept } = view.image ?? {};
+    const inside = xy && x >= 0 && y >= 0 && x < width && y < height;
+    $("where").textContent = inside ? `x ${x} y ${y} · ${round(slope * pixels[y * width + x] + intercept)}` : "";
+  },
+};
+
+function download(kind) {
+  if (!masks.now.masks.length) return null;
+  const stem = view.image.name.replace(/\.[^.]*$/, "");
+  return doing("Preparing the download…", async () => {
+    if (kind === "overlay") return save(await view.overlay(), `${stem}-overlay.png`);
+    const json = { kind, prompts: masks.now.masks.map(prompt) };
+    const answer = await call(`images/${masks.image}/download`, { json });
+    return save(await answer.blob(), stem + (kind === "masks" ? "-masks.zip" : "-prediction.json"));
+  });
+}
+
+async function copy() {
+  const area = $("command");
+  if (!area.value) return;
+  area.select();
+  const copied = navigator.clipboard ? await navigator.clipboard.writeText(area.value).then(() => true, () => false) : false;
+  $("copy").textContent = copied || document.execCommand("copy") ? "Copied" : "Copy failed";
+  setTimeout(() => ($("copy").textContent = "Copy"), 1500);
+}
+
+// --- keyboard --------------------------------------------------------------------------------------------------------
+
+const choose = (name, value) => () => document.querySelector(`input[name=${name}][value=${value}]`).click();
+const next = (step) => () => {
+  const ids = masks.now.masks.map((mask) => mask.id), at = ids.indexOf(masks.now.chosen);
+  if (ids.length) masks.choose(ids[(Math.max(at, step < 0 ? 0 : -1) + step + ids.length) % ids.length]);
+};
+const styles = ["both", "fill", "contour"];
+const withMask = (use) => () => masks.chosen && use(masks.chosen);
+
+const KEYS = {
+  "/": () => $("phrase").focus(), o: () => $("file").click(), n: () => $("new").click(), "?": () => $("help").showModal(),
+  b: choose("drag", "box"), w: choose("drag", "window"), p: choose("drag", "pan"),
+  f: () => choose("style", styles[(styles.indexOf(radio("style")) + 1) % 3])(),
+  i: () => $("invert").click(), r: () => $("reset").click(), 0: () => $("fit").click(), s: () => download("masks"), c: copy,
+  1: () => view.zoom(1 / devicePixelRatio / view.scale), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(0.8),
+  ArrowLeft: () => view.pan(40, 0), ArrowRight: () => view.pan(-40, 0), ArrowUp: () => view.pan(0, 40), ArrowDown: () => view.pan(0, -40),
+  "[": next(-1), "]": next(1), Delete: withMask(act.remove), Backspace: withMask(act.remove),
+  v: withMask((mask) => act.look(mask, { visible: !masks.isDrawn(mask) })),
+};
+
+function hideAll(hidden) {
+  view.hidden = hidden;
+  view.redraw();
+}
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.matches("input:not([type=radio], [type=range], [type=color]), textarea, select");
+  if (typing || $("help").open || event.altKey) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (event.ctrlKey || event.metaKey) {
+    const step = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key];
+    if (!step) return;
+    event.preventDefault();
+    masks[step]();
+  } else if (key === " " && !event.target.matches("button, input")) {
+    event.preventDefault();
+    space = true;
+  } else if (key === "h") hideAll(true);
+  else if (KEYS[key] && !(key.startsWith("Arrow") && event.target.matches("input")) && (view.image || "/o?".includes(key))) {
+    event.preventDefault();
+    KEYS[key]();
+  }
+});
+addEventListener("keyup", (event) => {
+  if (event.key === " ") space = false;
+  if (event.key.toLowerCase() === "h") hideAll(false);
+});
+addEventListener("blur", () => {
+  space = false;
+  hideAll(false);
+});
+
+// --- start -----------------------------------------------------------------------------------------------------------
+
+followPointer(view, act);
+completePhrases($("phrase"), $("completions"), (text, replace) => {
+  if (replace && masks.chosen) masks.mark(() => ({ text }));
+  else masks.add({ text });
+});
+const clicks = {
+  open: () => $("file").click(), "open-large": () => $("file").click(), undo: () => masks.undo(), redo: () => masks.redo(),
+  "help-button": () => $("help").showModal(), new: () => masks.choose(null), copy,
+  "save-masks": () => download("masks"), "save-overlay": () => download("overlay"), "save-json": () => download("json"),
+  fit: () => view.fit(), reset: () => view.resetWindow(),
+  invert: () => {
+    view.invert();
+    $("invert").setAttribute("aria-pressed", String(view.inverted));
+  },
+};
+for (const [id, use] of Object.entries(clicks)) $(id).addEventListener("click", use);
+$("message").lastElementChild.addEventListener("click", () => say(""));
+$("file").addEventListener("change", () => {
+  open($("file").files[0]);
+  $("file").value = "";
+});
+$("frame").addEventListener("change", turn);
+$("polarity").addEventListener("change", turn);
+for (const style of document.querySelectorAll("input[name=style]")) {
+  style.addEventListener("change", () => {
+    view.style = style.value;
+    view.redraw();
+  });
+}
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("view").classList.add("dropping");
+});
+addEventListener("dragleave", () => $("view").classList.remove("dropping"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("view").classList.remove("dropping");
+  open(event.dataTransfer.files[0]);
+});
+addEventListener("paste", (event) => open(event.clipboardData.files[0]));
+doing("Connecting…", async () => {
+  about = await getJson("about");
+});

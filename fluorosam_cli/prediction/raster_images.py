@@ -1,0 +1,78 @@
+"""Radiographs in PNG, JPEG and TIFF files, pages of a TIFF being frames.
+
+Sizes are compared with what a radiograph can have before anything is decompressed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.prediction.radiograph import SIDE_MAX_PX, Found, Plain, check_size, inverted
+
+WHITE_IS_ZERO, PHOTOMETRIC, BITS, SAMPLE_FORMAT, UNSIGNED = 0, 262, 258, 339, 1  # TIFF 6.0
+
+
+def probe(path: Path) -> Found:
+    return next(_opened(path, lambda image: iter([Found(getattr(image, "n_frames", 1), False)])))
+
+
+def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
+    from PIL import ImageOps
+
+    def planes(image: Any) -> Iterator[Plain]:
+        for number in numbers:
+            if getattr(image, "n_frames", 1) > 1:
+                image.seek(number - 1)
+                check_size(str(path), *image.size)
+            yield Plain(_grey(ImageOps.exif_transpose(image), dict(getattr(image, "tag_v2", {}))))
+
+    yield from _opened(path, planes)
+
+
+def _opened(path: Path, use: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
+    """What `use` yields of the opened image, with what Pillow raises put into words."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bombs, whose size is checked here, and of odd metadata
+            with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+                check_size(str(path), *image.size)
+                yield from use(image)
+    except Image.DecompressionBombError as error:
+        raise FluoroError(f"{path}: far too large ({error})", f"scale it to at most {SIDE_MAX_PX} px a side") from error
+    except (Image.UnidentifiedImageError, SyntaxError, ValueError, EOFError, OverflowError, KeyError) as error:
+        raise _unreadable(path, error) from error
+    except OSError as error:
+        if error.errno is not None:  # the file system's, not the decoder's
+            raise
+        raise _unreadable(path, error) from error
+
+
+def _grey(image: Any, tags: dict[int, Any]) -> np.ndarray:
+    """A Pillow image of any mode, and its TIFF tags -> (H, W) uint8, uint16, int32, uint32 or float32."""
+    from PIL import Image
+
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    if image.mode not in ("L", "F") and not image.mode.startswith("I"):
+        image = image.convert("L")
+    array = np.asarray(image)
+    array = array.astype(array.dtype.newbyteorder("="))
+    if tags and image.mode.startswith("I"):  # of these, Pillow leaves sign and polarity to us
+        if array.dtype == np.int32 and tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (UNSIGNED,)) == (UNSIGNED,):
+            array = array.view(np.uint32)
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            array = inverted(array)
+    return array
+
+
+def _unreadable(path: Path, error: BaseException) -> FluoroError:
+    detail = "" if "cannot identify" in str(error) else f" ({str(error).splitlines()[0]})" if str(error) else ""
+    return FluoroError(f"{path}: not a readable PNG, JPEG or TIFF{detail}", "check the file, or convert it to PNG")

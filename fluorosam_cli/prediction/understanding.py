@@ -1,0 +1,67 @@
+"""What a phrase is understood as: the words that the network is asked for, and the structure they name.
+
+Words of the lexicon are asked as they were typed. A misspelt phrase is mended first. Of an ambiguous one every meaning
+is asked, and the picture decides. Other words go to the network as they are, with a warning: it knows paraphrases that
+no list has, and also answers nonsense.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fluorosam_cli.anatomy.matching import SAME_WORDS
+from fluorosam_cli.text.phrases import matches, meanings, phrases_of, respelt
+
+NEAREST = 3
+
+How = Literal["known", "respelt", "ambiguous", "unknown"]
+
+
+@dataclass(frozen=True)
+class Understood:
+    typed: str
+    how: How
+    asked: tuple[str, ...]  # one phrase for each meaning
+    structures: tuple[str | None, ...]  # of these phrases
+    nearest: tuple[str, ...] = ()  # phrases like the words, where these are unknown
+
+    @property
+    def remark(self) -> str | None:
+        """What the user has to be told before anything is segmented."""
+        if self.how == "respelt":
+            return f'"{self.typed}": understood as "{self.asked[0]}"'
+        if self.how == "ambiguous":
+            return f'"{self.typed}": may mean {_any_of(self.asked)}; the likeliest in the image is taken'
+        if self.how == "unknown":
+            near = f"; the nearest are {', '.join(self.nearest)}" if self.nearest else ""
+            return f'"{self.typed}": no known name of a structure{near}'
+        return None
+
+
+def understand(text: str) -> Understood:
+    """Look a phrase up in the lexicon, misspellings included."""
+    words = text
+    meant = _meant(text)
+    if not meant and (mended := respelt(text)) is not None:
+        words, meant = mended, _meant(mended)
+    if len(meant) == 1:
+        known = words == text
+        return Understood(text, "known" if known else "respelt", (text if known else display_phrase(meant[0]),), meant)
+    if meant:
+        return Understood(text, "ambiguous", tuple(map(display_phrase, meant)), meant)
+    nearest = tuple(display_phrase(match.name) for match in matches(text, NEAREST))
+    return Understood(text, "unknown", (text,), (None,), nearest)
+
+
+def _meant(text: str) -> tuple[str, ...]:
+    """The names whose phrase this is, be it in another order or with other small words."""
+    return meanings(text) or tuple(match.name for match in matches(text) if match.score >= SAME_WORDS)
+
+
+def display_phrase(name: str) -> str:
+    """The words a person reads for a name."""
+    return phrases_of(name)[0].text
+
+
+def _any_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,181 @@
+"""The processes of a run: one here, several started here (`--gpus N`), or those a launcher has started.
+
+torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; under SLURM the job script sets them
+(examples/train_slurm.sh). Processes talk over NCCL on GPUs, over gloo on CPUs.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fluorosam_cli.errors import FluoroError, UsageError
+
+log = logging.getLogger("fluoro")
+
+PATIENCE = timedelta(hours=2)  # of processes that wait for the first one, which validates and learns the words
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """`world` processes on "cuda" or "cpu". `rank` is None where this process starts them."""
+
+    kind: str
+    world: int
+    rank: int | None = None
+    local_rank: int = 0
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes, as it sees itself."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def choose_devices(gpus: int | None, device: str) -> Devices:
+    """What `--gpus`, `--device` and a launcher's environment mean here.
+
+    Raises FluoroError when the GPUs asked for are not there, UsageError for a contradiction.
+    """
+    found = torch.cuda.device_count() if device != "cpu" and gpus != 0 else 0
+    if all(name in os.environ for name in LAUNCHER):
+        rank, world, local = (int(os.environ[name]) for name in LAUNCHER)
+        if gpus not in (None, 0, world):
+            raise UsageError(f"--gpus {gpus}: a launcher has started {world} processes", "leave --gpus out")
+        if found and local >= found:
+            raise FluoroError(f"process {local} of this node has no GPU: {found} found", f"start {found} on each node")
+        return Devices("cuda" if found else "cpu", world, rank, local)
+    if device == "cpu" or gpus == 0:
+        return Devices("cpu", max(1, gpus or 1))
+    wanted = gpus if gpus is not None else min(1, found) if device == "auto" else 1
+    if wanted == 0:
+        return Devices("cpu", 1)
+    if wanted > found:
+        asked = f"--gpus {wanted}" if gpus is not None else f"--device {device}"
+        raise FluoroError(
+            f"{found or 'no'} CUDA device{'s' if found > 1 else ''}; {asked} was requested",
+            f"use --gpus {found}, or --device cpu to run {wanted} process{'es' if wanted > 1 else ''} on the CPU",
+        )
+    return Devices("cuda", wanted)
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(work: Callable[[Process], None], devices: Devices) -> None:
+    """Run `work`, which must be picklable, in every process. Its FluoroError is raised here."""
+    if devices.rank is not None:
+        _joined(work, devices, devices.rank, devices.local_rank, "env://")
+    elif devices.world == 1:
+        work(Process(0, 1, _device(devices, 0)))
+    else:
+        _start(work, devices)
+
+
+def _start(work: Callable[[Process], None], devices: Devices) -> None:
+    problems = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    with tempfile.TemporaryDirectory() as meeting:
+        arguments = (work, devices, f"file://{meeting}/store", problems)
+        try:
+            torch.multiprocessing.spawn(_started, arguments, nprocs=devices.world)  # pyright: ignore
+        except torch.multiprocessing.ProcessExitedException as error:  # pyright: ignore
+            if not problems.empty():
+                raise FluoroError(*problems.get()) from None
+            raise FluoroError(
+                f"a training process was ended from outside ({error.signal_name or error.exit_code})",
+                "if the memory was full: a smaller --micro-batch, then --resume",
+            ) from None
+        except torch.multiprocessing.ProcessRaisedException:  # pyright: ignore
+            if problems.empty():
+                raise
+            raise FluoroError(*problems.get()) from None
+
+
+def _started(rank: int, work: Callable[[Process], None], devices: Devices, store: str, problems: Any) -> None:
+    if not log.handlers:
+        logging.basicConfig(format="%(message)s")
+        log.setLevel(logging.INFO)
+    try:
+        _joined(work, devices, rank, rank, store)
+    except FluoroError as error:
+        problems.put((error.problem, error.hint))
+        raise
+
+
+def _joined(work: Callable[[Process], None], devices: Devices, rank: int, local: int, store: str) -> None:
+    if devices.kind == "cuda":
+        torch.cuda.set_device(local)
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // max(1, _local_world(devices)))))
+    backend = "nccl" if devices.kind == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=store, rank=rank, world_size=devices.world, timeout=PATIENCE)
+    try:
+        work(Process(rank, devices.world, _device(devices, local)))
+    finally:
+        dist.destroy_process_group()
+
+
+def _local_world(devices: Devices) -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", devices.world)) if devices.rank is not None else devices.world
+
+
+def _device(devices: Devices, local: int) -> torch.device:
+    return torch.device("cuda", local) if devices.kind == "cuda" else torch.device("cpu")
+
+
+# --- what processes tell each other -----------------------------------------------------------------------------------
+
+
+def from_first(value: Any, process: Process) -> Any:
+    """The first process's value, in every process."""
+    if process.world == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=process.device)
+    return box[0]
+
+
+def from_all(values: list[Any], process: Process) -> list[Any]:
+    """The lists of all processes, one after the other, in every process."""
+    if process.world == 1:
+        return values
+    found: list[Any] = [None] * process.world
+    dist.all_gather_object(found, values)
+    return [value for part in found for value in part]
+
+
+def average(parameters: list[nn.Parameter], figures: Tensor, process: Process) -> Tensor:
+    """Replace every gradient by its mean over the processes, in one message; -> the figures' mean.
+
+    A parameter that nothing in the batch needed has a gradient of 0, however many processes there are: the optimiser
+    treats none and 0 differently.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    if process.world == 1:
+        return figures
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), figures])
+    dist.all_reduce(flat)
+    flat /= process.world
+    *means, figures = flat.split([*(gradient.numel() for gradient in gradients), len(figures)])
+    for gradient, mean in zip(gradients, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))  # in place: fused optimisers want the parameter's memory layout
+    return figures

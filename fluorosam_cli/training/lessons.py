@@ -1,0 +1,109 @@
+"""What the word stage is shown: phrases as they are, misspelt ones, and phrases that name nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fluorosam_cli.anatomy.lexicon import Phrase, lexicon
+from fluorosam_cli.artefacts import read_header, read_lines
+from fluorosam_cli.contracts import Description, Descriptions, ShardsPhrase
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.text.encoder import TextEncoder
+from fluorosam_cli.text.grammar import requests
+from fluorosam_cli.text.phrases import has_one_size, names, phrases_of
+from fluorosam_cli.text.strangers import Strangers
+from fluorosam_cli.text.typos import misspelt
+
+PLAIN, MISSPELT, STRANGE = 160, 32, 32  # phrases of a batch; of the last two, as many again with their sentences
+EMBEDDED = 1500
+FEATURE_DROPOUT, SENTENCE_DROPOUT = 0.1, 0.3
+ASKED_FOR = 3  # phrases of each structure that get a request
+OF_ONE_SIZE = {"train": 4, "test": 1}  # phrases of each tool of one size, which are many and alike
+
+
+def all_phrases(seed: int) -> list[ShardsPhrase]:
+    """The lexicon's phrases of every name, and requests around the first ones of anatomy."""
+    found: list[ShardsPhrase] = []
+    for name in names():
+        phrases = list(_some(name))
+        found += [ShardsPhrase(structure=name, text=phrase.text, split=phrase.split) for phrase in phrases]
+        train = [phrase for phrase in phrases if phrase.split == "train"]
+        for phrase in train[: ASKED_FOR if name in lexicon() else 0]:
+            text = requests(phrase.text, phrase.kind, 1, seed)[0]
+            found.append(ShardsPhrase(structure=name, text=text, split="train"))
+    return found
+
+
+def described_phrases(folder: Path) -> list[ShardsPhrase]:
+    """The phrases in a folder that `fluoro describe` wrote. Raises FluoroError when there is none, or none to learn."""
+    header = read_header(folder / "descriptions.json", Descriptions)
+    phrases = [
+        ShardsPhrase(structure=line.name, text=line.text, split=line.split)
+        for line in read_lines(folder / header.descriptions, Description)
+    ]
+    wordless = {phrase.structure for phrase in phrases} - {p.structure for p in phrases if p.split == "train"}
+    if wordless or not phrases:
+        raise FluoroError(
+            f"{folder}: no phrase to learn" + (f" for {min(wordless)}" if wordless else ""),
+            "fluoro describe writes them",
+        )
+    return phrases
+
+
+def _some(name: str) -> Iterator[Phrase]:
+    """The phrases of a name, but of a tool of one size only the first few of each split."""
+    left = dict(OF_ONE_SIZE)
+    for phrase in phrases_of(name):
+        if not has_one_size(name):
+            yield phrase
+        elif left[phrase.split]:
+            left[phrase.split] -= 1
+            yield phrase
+
+
+class Lessons:
+    """Batches of phrases as they are, misspelt, without their sentence embedding, and phrases that name nothing.
+
+    Sentence embeddings take time: only `EMBEDDED` misspelt and strange phrases have theirs, the others are new in every
+    batch.
+    """
+
+    def __init__(self, texts: list[str], features: Tensor, structure: Tensor, encoder: TextEncoder, seed: int) -> None:
+        self.texts, self.features, self.structure = texts, features, structure
+        self._encoder = encoder
+        self._random = np.random.default_rng(np.random.SeedSequence([seed, len(texts)]))
+        self._torch = torch.Generator().manual_seed(seed)
+        self._strangers = Strangers(texts)
+        chosen = self._random.permutation(len(texts))[:EMBEDDED]
+        self._misspelt = self._encoded([self._wrong(i) for i in chosen], True), structure[torch.from_numpy(chosen)]
+        self._strange = self._encoded(self._strangers.draw(min(EMBEDDED, len(texts)), self._random), True)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Features (n, text_dim) and structures (n,), -1 for what names nothing."""
+        plain, fresh = self._rows(PLAIN, len(self.texts)), self._rows(MISSPELT, len(self.texts))
+        embedded, strange = self._rows(MISSPELT, len(self._misspelt[1])), self._rows(STRANGE, len(self._strange))
+        features = torch.cat([
+            self.features[plain],
+            self._encoded([self._wrong(i) for i in fresh], False),
+            self._misspelt[0][embedded],
+            self._encoded(self._strangers.draw(STRANGE, self._random), False),
+            self._strange[strange],
+        ])  # fmt: skip
+        named = torch.cat([self.structure[plain], self.structure[fresh], self._misspelt[1][embedded]])
+        target = torch.cat([named, torch.full((2 * STRANGE,), -1)])
+        keep = (torch.rand(features.shape, generator=self._torch) >= FEATURE_DROPOUT) / (1 - FEATURE_DROPOUT)
+        without = torch.rand(len(features), generator=self._torch) < SENTENCE_DROPOUT
+        keep[without, : self._encoder.sentence_dim] = 0
+        return features * keep, target
+
+    def _rows(self, count: int, of: int) -> np.ndarray:
+        return self._random.integers(of, size=count)
+
+    def _wrong(self, row: int) -> str:
+        return misspelt(self.texts[row], self._random) or self.texts[row]
+
+    def _encoded(self, texts: list[str], sentences: bool) -> Tensor:
+        return torch.from_numpy(self._encoder.encode(texts, sentences))

@@ -1,0 +1,99 @@
+"""What a training run is told, and what can be refused before a process is started."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fluorosam_cli.dataset.randomisation import Strength
+from fluorosam_cli.dataset.shards import ShardReader
+from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.training.devices import Devices, cores
+from fluorosam_cli.training.logs import check_tensorboard
+from fluorosam_cli.training.recipe import FLUORO, Recipe
+from fluorosam_cli.training.start import Origin, check_origin
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    origin: Origin = field(default_factory=Origin)
+    recipe: Recipe = FLUORO
+    steps: int = 1000
+    batch: int = 16  # global: over all processes and micro-batches
+    micro_batch: int | None = None  # images at once in each process; None: its whole share of the batch
+    prompts: int = 4  # per image, through the decoder
+    map_prompts: int = 28  # per image, through the text map alone (where the preset has one)
+    augment: Strength = "full"
+    exclude: tuple[str, ...] = ()  # structures that training never meets, neither shown nor named
+    validations: int = 10
+    validation_images: int = 32
+    patience: int | None = None  # validations without a better one before training stops
+    precision: Precision = "auto"
+    compile: bool = False
+    workers: int | None = None  # loader processes of each process; None: what the free cores allow
+    tensorboard: bool | None = None  # None: where it is installed
+    seed: int = 0
+
+    def record(self) -> dict[str, object]:
+        """For the checkpoint's header: what decides the weights, files by their names alone."""
+        origin = {name: value.name if isinstance(value, Path) else value for name, value in asdict(self.origin).items()}
+        here = {"compile", "workers", "tensorboard", "origin"}
+        return origin | {name: value for name, value in asdict(self).items() if name not in here}
+
+
+def check(shards: Path, settings: TrainSettings, devices: Devices) -> ShardReader:
+    """Raises FluoroError for whatever cannot work; returns the training split."""
+    if settings.batch % devices.world:
+        raise UsageError(
+            f"--batch {settings.batch} cannot be split over {devices.world} processes", "choose a multiple of --gpus"
+        )
+    check_tensorboard(settings.tensorboard)
+    reader = ShardReader(shards, "train")
+    if not len(reader):
+        raise FluoroError(f"{shards}: no training images", "pack more cases, or give --val and --test smaller shares")
+    reader[len(reader) - 1]
+    unknown = sorted(set(settings.exclude) - set(reader.header.structures))
+    if unknown:
+        raise UsageError(
+            f"--exclude-structures {unknown[0]}: not a structure of {shards}",
+            f"fluoro info shows them: {_some(reader)}",
+        )
+    if not set(reader.header.structures) - set(settings.exclude):
+        raise UsageError("--exclude-structures: nothing is left to train", "exclude fewer")
+    check_origin(settings.origin)
+    return reader
+
+
+def _some(reader: ShardReader) -> str:
+    return ", ".join(reader.header.structures[:5]) + " ..."
+
+
+def excluded(names: Sequence[str] | None) -> tuple[str, ...]:
+    """`a,b`, repeated or not, or files with one name a line -> sorted names."""
+    found: set[str] = set()
+    for word in names or ():
+        path = Path(word)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else word.split(",")
+        found |= {line.strip() for line in lines if line.strip()}
+    return tuple(sorted(found))
+
+
+def choose_precision(wanted: Precision, kind: str) -> Literal["bf16", "fp32"]:
+    """bf16 on GPUs that multiply it in hardware (Ampere on); on CPUs fp32: even with AMX, `small` is slower in bf16."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def choose_workers(wanted: int | None, devices: Devices) -> int:
+    """Loader processes for each training process: on a CPU only on cores that the training itself leaves free."""
+    if wanted is not None:
+        return wanted
+    if devices.kind == "cuda":
+        return min(8, cores() // devices.world)
+    threads = max(1, min(torch.get_num_threads(), cores() // devices.world))
+    return min(4, (cores() - devices.world * threads) // devices.world)

@@ -1,0 +1,222 @@
+"""What a run starts from: a preset with random, foreign or pretrained weights, or a checkpoint to fine-tune.
+
+The words are learnt (or taken from a folder or the checkpoint) once, by the first process.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fluorosam_cli.artefacts import read_header
+from fluorosam_cli.contracts import Checkpoint, ModelConfig, TextEncoderConfig
+from fluorosam_cli.dataset.shards import ShardReader
+from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.model.adapters import is_adapter
+from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
+from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint
+from fluorosam_cli.model.fluorosam import FluoroSAM, preset
+from fluorosam_cli.model.foreign import Loaded, load_backbone, load_foreign, read_tensors
+from fluorosam_cli.model.quantiser import TextHead
+from fluorosam_cli.prediction.predictor import builtin_checkpoint
+from fluorosam_cli.text.encoder import TextEncoder, load_text_encoder
+from fluorosam_cli.training.words import HEADER as WORDS
+from fluorosam_cli.training.words import check_words, learn_words, load_words, phrase_features, save_words
+
+log = logging.getLogger("fluoro")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights come from. With `checkpoint`, the size, the encoder and the text head are that one's."""
+
+    preset: str = "small"
+    text_encoder: str = "minilm"
+    quantise: bool = True
+    checkpoint: Path | None = None  # fine-tuned
+    words: Path | None = None  # a folder of `fluoro words`
+    init: Path | None = None  # a .pth of SAM, MedSAM or SAM-Med2D
+    backbone_weights: str | None = None  # timm tag or file
+    freeze_encoder: bool = False  # what came from a file or a checkpoint stays as it is
+    adapters: bool = False
+
+    @property
+    def headers(self) -> list[Path]:
+        """The headers of the artefacts it refers to."""
+        found = [self.checkpoint / CHECKPOINT] if self.checkpoint else []
+        return found + ([self.words / WORDS] if self.words else [])
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every process needs besides files."""
+
+    config: ModelConfig
+    features: Tensor  # (n_phrases, text_dim), in the order of shards.json
+    encoder: TextEncoderConfig
+    head: dict[str, Tensor]
+    scores: dict[str, float]
+
+
+def find_origin(*, preset: str | None, text_encoder: str | None, checkpoint: str | None, **others: Any) -> Origin:
+    """The origin that the command line describes. What a checkpoint decides cannot be asked for as well."""
+    if checkpoint is None:
+        return Origin(preset=preset or "small", text_encoder=text_encoder or "minilm", **others)
+    folder = builtin_checkpoint() if checkpoint == "builtin" else find_checkpoint(Path(checkpoint))
+    header = read_header(folder / CHECKPOINT, Checkpoint)
+    for option, given, has in (
+        ("--preset", preset, header.model.preset),
+        ("--text-encoder", text_encoder, header.text_encoder.name),
+    ):
+        if given is not None and given != has:
+            raise UsageError(f"{option} {given}: the checkpoint of --from has {has}", f"leave {option} out")
+    if not others["quantise"] and header.model.codebook_size:
+        raise UsageError("--no-vq: the checkpoint of --from has a quantiser", "leave --no-vq out")
+    return Origin(
+        checkpoint=folder, **{**others, "quantise": header.model.codebook_size > 0}, preset=header.model.preset,
+        text_encoder=header.text_encoder.name,
+    )  # fmt: skip
+
+
+def check_origin(origin: Origin) -> None:
+    """Raises FluoroError for parts that do not fit each other."""
+    if origin.freeze_encoder and not (origin.checkpoint or origin.init or origin.backbone_weights):
+        raise UsageError(
+            "--freeze-encoder: a random encoder cannot stay as it is", "add --from, --init or --backbone-weights"
+        )
+    if origin.checkpoint is not None:
+        given = {"--words": origin.words, "--init": origin.init, "--backbone-weights": origin.backbone_weights}
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(f"{option}: the weights come from --from already", "leave one of them out")
+        checkpoint = load_checkpoint(origin.checkpoint)[1]
+        _encoder_of(checkpoint)
+        return
+    encoder = load_text_encoder(origin.text_encoder)
+    config = _config(origin, encoder)
+    if origin.words is not None:
+        check_words(load_words(origin.words), config, encoder, [])
+    if origin.init is not None:
+        read_tensors(origin.init)
+
+
+def config_of(origin: Origin) -> ModelConfig:
+    """The network's configuration. Raises UsageError for an unknown preset."""
+    if origin.checkpoint is not None:
+        return _adapted(read_header(origin.checkpoint / CHECKPOINT, Checkpoint).model, origin)
+    return _config(origin, load_text_encoder(origin.text_encoder))
+
+
+def prepare(reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed: int, kept: Path) -> Start:
+    """Encode the shards' phrases and learn the words of the structures that are not excluded.
+
+    The words are kept in the folder `kept`; a resumed run finds them there.
+    """
+    phrases = reader.header.phrases
+    if origin.checkpoint is not None:
+        model, checkpoint = load_checkpoint(origin.checkpoint)
+        encoder = _encoder_of(checkpoint)
+        features = phrase_features(encoder, phrases)
+        config = _adapted(checkpoint.model, origin)
+        new = sorted(set(reader.header.structures) - set(checkpoint.structures))
+        log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, len(new))
+        return Start(config, features, checkpoint.text_encoder, model.text_head.state_dict(), {})
+    encoder = load_text_encoder(origin.text_encoder)
+    config = _config(origin, encoder)
+    features = phrase_features(encoder, phrases)
+    rows = [i for i, phrase in enumerate(phrases) if phrase.structure not in exclude]
+    if (kept / WORDS).is_file():
+        words = load_words(kept)
+        check_words(words, config, encoder, [])
+    elif origin.words is not None:
+        words = load_words(origin.words)
+        check_words(words, config, encoder, [n for n in reader.header.structures if n not in exclude])
+        save_words(kept, words)
+    else:
+        words = learn_words([phrases[i] for i in rows], features[rows], config, encoder, seed)
+        log.info("words: %s", ", ".join(f"{name} {value:.3f}" for name, value in words.scores.items()))
+        save_words(kept, words)
+    return Start(config, features, words.encoder, words.head, words.scores)
+
+
+def build(start: Start, origin: Origin, seed: int, report: bool) -> FluoroSAM:
+    """The network before the first step, the same in every process; what files gave is listed where `report`."""
+    torch.manual_seed(seed)
+    model = FluoroSAM(start.config)
+    given: set[str] = set()
+    if origin.checkpoint is not None:
+        state = load_checkpoint(origin.checkpoint)[0].state_dict()
+        model.load_state_dict(state, strict=False)  # adapters may be new
+        given |= state.keys()
+    sources = {origin.init: load_foreign, origin.backbone_weights: load_backbone}
+    for source, load in sources.items():
+        if source is not None:
+            found = load(model, source)
+            given |= set(found.loaded)
+            if report:
+                _list(str(source), model, found)
+    model.image_encoder.to(memory_format=torch.channels_last)  # pyright: ignore - a tenth faster on CPUs
+    model.text_head.load_state_dict(start.head)
+    model.text_head.requires_grad_(False)
+    if origin.freeze_encoder:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not (_of_encoder(name) and name in given))
+    return model
+
+
+def _of_encoder(name: str) -> bool:
+    return name.startswith("image_encoder.") and not is_adapter(name)
+
+
+def _list(source: str, model: FluoroSAM, found: Loaded) -> None:
+    """Log what a file gave each part of the network, and what of it found no place."""
+    parts = Counter(name.partition(".")[0] for name in model.state_dict())
+    taken = Counter(name.partition(".")[0] for name in found.loaded)
+    log.info("%s: loaded %s", Path(source).name, ", ".join(f"{taken[p]} of {n} of {p}" for p, n in parts.items()))
+    for name, reason in found.skipped:
+        log.info("%s: not loaded: %s (%s)", Path(source).name, name, reason)
+
+
+def phrase_codes(start: Start) -> Tensor | None:
+    """The quantiser's code of every phrase, (n_phrases,); None without one."""
+    head = TextHead(start.config)
+    head.load_state_dict(start.head)
+    return None if head.codebook is None else head.codes(head.mlp(start.features))
+
+
+def name_features(reader: ShardReader, features: Tensor, exclude: tuple[str, ...]) -> Tensor:
+    """One training phrase per structure (its first: the lexicon puts the name first), (n_structures, text_dim).
+
+    NaN for structures that are excluded or have no training phrase.
+    """
+    names = reader.header.structures
+    found = torch.full((len(names), features.shape[1]), float("nan"))
+    number = {name: i for i, name in enumerate(names) if name not in exclude}
+    for row, phrase in reversed(list(enumerate(reader.header.phrases))):
+        if phrase.split == "train" and phrase.structure in number:
+            found[number[phrase.structure]] = features[row]
+    return found
+
+
+def _config(origin: Origin, encoder: TextEncoder) -> ModelConfig:
+    config = preset(origin.preset, encoder.dim)
+    return _adapted(config if origin.quantise else config.model_copy(update={"codebook_size": 0}), origin)
+
+
+def _adapted(config: ModelConfig, origin: Origin) -> ModelConfig:
+    return config.model_copy(update={"adapters": config.adapters or origin.adapters})
+
+
+def _encoder_of(checkpoint: Checkpoint) -> TextEncoder:
+    wanted = checkpoint.text_encoder
+    encoder = load_text_encoder(wanted.name)
+    if encoder.revision != wanted.revision:
+        raise FluoroError(
+            f"text encoder {wanted.name}: revision is {encoder.revision}, the checkpoint needs {wanted.revision}",
+            "use the fluoro version that trained it, or train from scratch",
+        )
+    return encoder

@@ -1,0 +1,136 @@
+"""Checkpoints of the SAM family, written here with random weights in the layouts their projects publish."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.model.fluorosam import FluoroSAM, preset
+from fluorosam_cli.model.foreign import load_backbone, load_foreign, read_tensors
+
+PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+
+
+@pytest.fixture(scope="module")
+def sam_state():
+    registry = pytest.importorskip("segment_anything", reason="needs the extra `sam`").sam_model_registry
+    torch.manual_seed(1)
+    return registry["vit_b"]().state_dict()
+
+
+@pytest.fixture
+def vit():
+    torch.manual_seed(0)
+    return FluoroSAM(preset("vit-b-256", 8)).eval()
+
+
+def test_sam_fills_decoder_and_encoder_and_names_the_rest(sam_state, vit, tmp_path):
+    torch.save(sam_state, tmp_path / "sam_vit_b.pth")
+    done = load_foreign(vit, tmp_path / "sam_vit_b.pth")
+    assert len(done.loaded) + len(done.skipped) == len(sam_state)
+    skipped = dict(done.skipped)
+    # 1024 px and 256 px differ in the tables of positions alone
+    assert all("pos_embed" in name or "rel_pos" in name for name in skipped)
+    assert "(1, 64, 64, 768), (1, 16, 16, 768) is needed" in skipped["image_encoder.pos_embed"]
+    own = vit.state_dict()
+    name = "mask_decoder.transformer.layers.1.mlp.lin1.weight"
+    assert torch.equal(own[name], sam_state[name])
+    assert torch.equal(
+        own["image_encoder.backbone.blocks.3.mlp.fc1.weight"], sam_state["image_encoder.blocks.3.mlp.lin1.weight"]
+    )
+
+
+@torch.no_grad()
+def test_sam_med2d_gives_its_whole_network_but_the_adapters(sam_state, vit, tmp_path):
+    modeling = pytest.importorskip("segment_anything.modeling")
+    theirs = modeling.ImageEncoderViT(
+        img_size=256, embed_dim=768, depth=12, num_heads=12, mlp_ratio=4, out_chans=256, patch_size=16, qkv_bias=True,
+        use_rel_pos=True, global_attn_indexes=[2, 5, 8, 11], window_size=14,
+        norm_layer=lambda width: torch.nn.LayerNorm(width, eps=1e-6),
+    ).eval()  # fmt: skip
+    theirs.pos_embed.normal_(std=0.1)
+    state = {name: value for name, value in sam_state.items() if not name.startswith("image_encoder.")}
+    state |= {f"image_encoder.{name}": value for name, value in theirs.state_dict().items()}
+    state |= {"image_encoder.blocks.0.Adapter.channel.0.weight": torch.randn(192, 768)}
+    torch.save({"model": state, "optimizer": {"lr": 1e-4}}, tmp_path / "sam-med2d_b.pth")
+    done = load_foreign(vit, tmp_path / "sam-med2d_b.pth")
+    assert done.skipped == [("image_encoder.blocks.0.Adapter.channel.0.weight", "no such part")]
+    image = torch.rand(1, 3, 256, 256)
+    torch.testing.assert_close(vit.encode_image(image), theirs(image), atol=1e-4, rtol=1e-4)
+
+
+def test_medsam_initialises_the_decoder_of_a_swin(sam_state, tmp_path):
+    torch.save({f"module.{name}": value for name, value in sam_state.items()}, tmp_path / "medsam.pth")
+    model = FluoroSAM(preset("swin-t-448", 8))
+    done = load_foreign(model, tmp_path / "medsam.pth")
+    assert not any(name.startswith("image_encoder") for name in done.loaded)
+    assert sum(name.startswith("mask_decoder") for name in done.loaded) > 100
+    assert all(reason for _, reason in done.skipped)
+
+
+class Danger:
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.witness),)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, writer):
+    model = FluoroSAM(preset("tiny", 8))
+    path, witness = tmp_path / "evil.pth", tmp_path / "was-run"
+    state = {"mask_decoder.iou_token.weight": Danger(witness)}
+    torch.save(state, path) if writer == "torch" else path.write_bytes(pickle.dumps(state))
+    with pytest.raises(FluoroError, match="as tensors alone"):
+        load_foreign(model, path)
+    with pytest.raises(FluoroError, match="as tensors alone"):
+        load_backbone(model, str(path))
+    assert not witness.exists()
+
+
+def test_files_that_fit_nothing(tmp_path):
+    model = FluoroSAM(preset("tiny", 8))
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(FluoroError, match="nothing in it fits"):
+        load_foreign(model, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(FluoroError, match=r"text\.pth"):
+        load_foreign(model, tmp_path / "text.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(FluoroError, match="no state dict"):
+        load_foreign(model, tmp_path / "list.pth")
+    with pytest.raises(FluoroError, match="no such file"):
+        load_backbone(model, str(tmp_path / "absent.safetensors"))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_pretrained_backbone_from_a_file(tmp_path, suffix):
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(3)
+    donor = timm.create_model("swin_tiny_patch4_window7_224", num_classes=5)
+    path = tmp_path / f"weights{suffix}"
+    save_file(donor.state_dict(), path) if suffix == ".safetensors" else torch.save(donor.state_dict(), path)
+    model = FluoroSAM(preset("swin-t-448", 8))
+    done = load_backbone(model, str(path))
+    assert len(done.loaded) > 150
+    name = "image_encoder.backbone.layers_2.blocks.4.attn.qkv.weight"
+    assert torch.equal(model.state_dict()[name], donor.state_dict()["layers.2.blocks.4.attn.qkv.weight"])
+
+
+def test_a_tag_without_a_connection(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = FluoroSAM(preset("swin-t-448", 8))
+    with pytest.raises(FluoroError, match=r"swin_tiny_patch4_window7_224\.ms_in1k: cannot be had"):
+        load_backbone(model, "ms_in1k")
+    with pytest.raises(FluoroError, match="cannot be had"):
+        load_backbone(model, "no_such_tag")
+
+
+def test_wrapped_state_dicts(tmp_path):
+    torch.save({"state_dict": {"a": torch.ones(2)}}, tmp_path / "a.pth")
+    assert read_tensors(tmp_path / "a.pth")["a"].sum() == 2

@@ -1,0 +1,210 @@
+"""DICOM radiographs of every kind, written with pydicom, GDCM and highdicom's requirements in mind."""
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import generate_uid
+
+from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.prediction.images import probe, read_frames, read_radiograph
+from fluorosam_cli.prediction.radiograph import PixelSpacing
+from tests.ct.dicom_files import SYNTAXES, compress, data_set
+
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+CR, DX, DX_PROCESSING, XA, RF = (STORAGE + kind for kind in ("1", "1.1", "1.1.1", "12.1", "12.2"))
+SHAPE = (40, 56)  # rows, columns
+SECRET = {"PatientName": "Secret^Person", "PatientID": "SECRET-7", "PatientBirthDate": "19500101"}
+
+
+def picture(bits: int = 12, frames: int = 0) -> np.ndarray:
+    """Every value of its range, bone in the middle bright: (rows, columns), or frames of it that differ."""
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    smooth = np.exp(-(((x - 28) / 10) ** 2)) * (1 + y / 80)
+    plane = np.rint((smooth - smooth.min()) / np.ptp(smooth) * (2**bits - 1)).astype(np.uint16)
+    return plane if not frames else np.stack([np.roll(plane, number, axis=1) for number in range(frames)])
+
+
+def write(path, stored, sop_class=DX, bits=12, **fields):
+    """A DICOM file whose pixels are `stored`, (rows, columns) or (frames, rows, columns)."""
+    defaults = {"PhotometricInterpretation": "MONOCHROME2", "SamplesPerPixel": 1, "PixelRepresentation": 0, **SECRET}
+    data = data_set(sop_class, StudyInstanceUID=generate_uid(), SeriesInstanceUID=generate_uid(), **defaults)
+    data.Rows, data.Columns = stored.shape[-2:]
+    if stored.ndim == 3:
+        data.NumberOfFrames = len(stored)
+    data.BitsStored, data.HighBit = bits, bits - 1
+    data.BitsAllocated = 8 if bits == 8 else 16
+    data.PixelData = stored.astype("u1" if bits == 8 else "<u2").tobytes()
+    for keyword, value in fields.items():
+        setattr(data, keyword, value)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_stored_values_are_kept(tmp_path, bits):
+    shown = read_radiograph(write(tmp_path / "a.dcm", picture(bits), bits=bits))
+    np.testing.assert_array_equal(shown.pixels, picture(bits))
+
+
+def test_unused_bits_are_left_out(tmp_path):
+    """Old files keep an overlay in them; signed values need their sign from the highest bit that is used."""
+    dirty = picture(10) | 0xF000
+    np.testing.assert_array_equal(read_radiograph(write(tmp_path / "a.dcm", dirty, bits=10)).pixels, picture(10))
+    signed = picture(11).astype(np.int16) - 1024
+    path = write(tmp_path / "b.dcm", (signed & 0x0FFF).astype(np.uint16), bits=12, PixelRepresentation=1)
+    np.testing.assert_array_equal(read_radiograph(path).pixels, signed)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("frames", [0, 3])
+def test_compressed_as_plain(tmp_path, syntax, frames):
+    stored = picture(12, frames)
+    path = write(tmp_path / "in" / "a.dcm", stored, XA if frames else CR)
+    compress(path.parent, SYNTAXES[syntax])
+    for shown, plane in zip(read_frames(path), stored.reshape(-1, *SHAPE), strict=True):
+        np.testing.assert_array_equal(shown.pixels, plane)
+
+
+def test_baseline_jpeg_nearly_as_plain(tmp_path):
+    from io import BytesIO
+
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    packed = BytesIO()
+    Image.fromarray(picture(8).astype(np.uint8)).save(packed, "JPEG", quality=95)
+    path = write(tmp_path / "a.dcm", picture(8), CR, bits=8)
+    from pydicom import dcmread
+
+    data = dcmread(path)
+    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    data.PixelData = encapsulate([packed.getvalue()])
+    data.save_as(path)
+    assert np.abs(read_radiograph(path).pixels.astype(int) - picture(8)).max() <= 6
+
+
+def test_windows_and_rescale_as_the_standard_has_them(tmp_path):
+    """A linear window (PS3.3 C.11.2.1.2) of centre c and width w is flat below c - 0.5 - (w - 1) / 2."""
+    stored = picture()
+    fields = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 3000, "WindowWidth": 1001}
+    shown = read_radiograph(write(tmp_path / "a.dcm", stored, **fields)).pixels
+    expected = np.clip((2.0 * stored - 100 - 2999.5) / 1000 + 0.5, 0, 1)
+    unit = (shown - shown.min()) / np.ptp(shown)
+    np.testing.assert_allclose(unit, expected, atol=1e-6)
+    beside = write(tmp_path / "b.dcm", stored, WindowCenter=99999, WindowWidth=10)
+    np.testing.assert_array_equal(read_radiograph(beside).pixels, stored)
+
+
+def test_lookup_tables(tmp_path):
+    stored = picture(8)
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [256, 0, 16], (np.arange(256, dtype=np.uint16)[::-1] ** 2).tolist()
+    table.add_new(0x00283002, "US", [256, 0, 16])
+    table.add_new(0x00283006, "US", (np.arange(256, dtype=np.uint32)[::-1] ** 2).tolist())
+    path = write(tmp_path / "a.dcm", stored, bits=8, VOILUTSequence=Sequence([table]))
+    np.testing.assert_array_equal(read_radiograph(path).pixels, (255 - stored.astype(np.int64)) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "bright", "turned", "told"),
+    [
+        ({"PixelIntensityRelationshipSign": -1}, True, False, "header"),
+        ({"PixelIntensityRelationshipSign": 1}, False, False, "header"),
+        ({"PixelIntensityRelationshipSign": 1, "PhotometricInterpretation": "MONOCHROME1"}, True, True, "header"),
+        ({"PixelIntensityRelationshipSign": -1, "PhotometricInterpretation": "MONOCHROME1"}, False, True, "header"),
+        ({"PixelIntensityRelationshipSign": 1, "PresentationLUTShape": "INVERSE"}, True, True, "header"),
+        ({"PixelIntensityRelationship": "LOG"}, False, False, "header"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, False, True, "detected"),
+        ({}, True, False, "detected"),
+    ],
+)
+def test_polarity(tmp_path, fields, bright, turned, told):
+    stored = picture()
+    shown = read_radiograph(write(tmp_path / "a.dcm", stored, **fields))
+    np.testing.assert_array_equal(shown.pixels, 4095 - stored if turned else stored)
+    assert (shown.bone_bright, shown.polarity_from) == (bright, told)
+    np.testing.assert_array_equal(shown.for_network, shown.pixels if bright else 4095 - shown.pixels)
+    for invert in (True, False):
+        assert read_radiograph(tmp_path / "a.dcm", invert=invert).bone_bright == (not invert)
+
+
+def test_images_for_processing_are_seen_as_films_see_them(tmp_path):
+    """Exponential in the attenuation as stored, linear in it as read."""
+    attenuation = np.linspace(0, 5, SHAPE[1])[None].repeat(SHAPE[0], 0)
+    stored = np.rint(60000 * np.exp(-attenuation)).astype(np.uint16)
+    told = {"PresentationIntentType": "FOR PROCESSING", "PixelIntensityRelationship": "LIN"}
+    path = write(tmp_path / "a.dcm", stored, DX_PROCESSING, 16, PixelIntensityRelationshipSign=1, **told)
+    bright = read_radiograph(path).for_network
+    steps = np.diff(bright[0])[:40]
+    assert steps.min() > 0
+    assert steps.max() / steps.min() < 1.2
+
+
+@pytest.mark.parametrize(
+    ("fields", "spacing"),
+    [
+        ({"ImagerPixelSpacing": [0.2, 0.1]}, PixelSpacing(0.2, 0.1, "detector")),
+        ({"ImagerPixelSpacing": [0.2, 0.1], "PixelSpacing": [0.2, 0.1]}, PixelSpacing(0.2, 0.1, "detector")),
+        ({"ImagerPixelSpacing": [0.2, 0.2], "PixelSpacing": [0.15, 0.15]}, PixelSpacing(0.15, 0.15, "patient")),
+        ({"PixelSpacing": [0.3, 0.3], "PixelSpacingCalibrationType": "FIDUCIAL"}, PixelSpacing(0.3, 0.3, "patient")),
+        ({"PixelSpacing": [0.3, 0.3]}, PixelSpacing(0.3, 0.3, "unknown")),
+        ({}, None),
+    ],
+)
+def test_what_a_pixel_measures(tmp_path, fields, spacing):
+    assert read_radiograph(write(tmp_path / "a.dcm", picture(), **fields)).spacing == spacing
+
+
+def test_enhanced_frames_have_windows_of_their_own(tmp_path):
+    def frame(centre):
+        window, group = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = centre, 101
+        group.FrameVOILUTSequence = Sequence([window])
+        return group
+
+    groups = Sequence([frame(1000), frame(3000)])
+    path = write(tmp_path / "a.dcm", picture(12, 2), STORAGE + "12.1.1", PerFrameFunctionalGroupsSequence=groups)
+    one, two = (shown.pixels for shown in read_frames(path))
+    assert (one == one.max()).mean() > (two == two.max()).mean() + 0.1
+
+
+def test_frames_are_chosen_and_counted_from_one(tmp_path):
+    path = write(tmp_path / "a.dcm", picture(12, 5), RF)
+    assert probe(path) == (5, True)
+    found = list(read_frames(path, [2, 5]))
+    assert [(shown.frame, shown.frames) for shown in found] == [(2, 5), (5, 5)]
+    np.testing.assert_array_equal(found[1].pixels, picture(12, 5)[4])
+    with pytest.raises(FluoroError, match="no frame 6"):
+        list(read_frames(path, [6]))
+
+
+def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_path):
+    whole = write(tmp_path / "whole.dcm", picture())
+    (tmp_path / "cut.dcm").write_bytes(whole.read_bytes()[:-900])
+    (tmp_path / "head.dcm").write_bytes(whole.read_bytes()[:400])
+    write(tmp_path / "jpeg" / "a.dcm", picture())
+    compress(tmp_path / "jpeg", SYNTAXES["jpeg 2000"])
+    packed = (tmp_path / "jpeg" / "a.dcm").read_bytes()
+    (tmp_path / "jpeg" / "bad.dcm").write_bytes(packed[: len(packed) // 2])
+    write(tmp_path / "ct.dcm", picture(), STORAGE + "2")
+    write(tmp_path / "colour.dcm", picture(), STORAGE + "7", PhotometricInterpretation="RGB", SamplesPerPixel=3)
+    write(tmp_path / "huge.dcm", picture(), Rows=60000, Columns=60000)
+    write(tmp_path / "dot.dcm", picture()[:1, :1])
+    write(tmp_path / "films.dcm", picture(), NumberOfFrames=10**8)
+    for name, problem in {
+        "cut.dcm": "not a readable DICOM image",
+        "head.dcm": "not a readable DICOM image",
+        "jpeg/bad.dcm": "not a readable DICOM image",
+        "ct.dcm": "is CT Image Storage, no radiograph",
+        "colour.dcm": "is a colour image",
+        "huge.dcm": "is 60000x60000",
+        "dot.dcm": "is 1x1",
+        "films.dcm": "claims 100000000 frames",
+    }.items():
+        with pytest.raises(FluoroError, match=problem) as caught:
+            read_radiograph(tmp_path / name)
+        assert "\n" not in caught.value.problem
+        assert "secret" not in caught.value.problem.lower()

@@ -20,7 +20,7 @@ def test_the_file_tree_is_the_file_tree():
     named = tree()
     assert all((ROOT / path).exists() for path in named), named
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fluorosam_cli").rglob("*.py")}
-    explained_together = re.compile(r"__|commands/|ct/phantom_|tools/designs/")
+    explained_together = re.compile(r"__|commands/|contracts/|ct/phantom_|tools/designs/")
     assert {path for path in modules - named if not explained_together.search(path)} == set()
 
 

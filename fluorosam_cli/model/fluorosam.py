@@ -112,18 +112,18 @@ class FluoroSAM(nn.Module):
         image, has_mask = prompts.image_index, prompts.has_mask
         if self.detail_path is None:
             dense = self.prompt_encoder.dense(prompts.mask_logits, has_mask)
-            return self.mask_decoder(embedding.index_select(0, image), position, dense, tokens, keep)
+            return self.mask_decoder(of_images(embedding, image), position, dense, tokens, keep)
         previous, known = prompts.mask_logits.clamp(-LOGIT_MAX, LOGIT_MAX), has_mask
         if self.text_map is not None:  # words have drawn a first mask before the decoder starts
             pixels = self.word_pixels(embedding) if word_pixels is None else word_pixels
             assert pixels is not None
-            first = self.text_map(pixels.index_select(0, image), token[:, None])
+            first = self.text_map(of_images(pixels, image), token[:, None])
             previous = torch.where(_column(has_mask), previous, first)
             known = has_mask | prompts.has_text
         previous = previous * _column(known)
         pictures = draw(previous, known, prompts.points_xy, prompts.point_labels, self.config.image_size_px)
         dense, *drawn = self.detail_path.prompt(pictures)
-        grid, *finer = (x.index_select(0, image) for x in self.detail_path.image(embedding))
+        grid, *finer = (of_images(x, image) for x in self.detail_path.image(embedding))
         details = [a + b for a, b in zip(finer, drawn, strict=True)]
         decoded = self.mask_decoder(grid, position, dense, tokens, keep, details)
         return replace(decoded, masks=decoded.masks + previous)  # the decoder corrects what is there
@@ -145,6 +145,15 @@ class FluoroSAM(nn.Module):
             mask_logits=torch.zeros(count, 1, size, size, device=device),
             has_mask=torch.zeros(count, dtype=torch.bool, device=device),
         )
+
+
+def of_images(features: Tensor, image_index: Tensor) -> Tensor:
+    """What belongs to each prompt's image: features (B, ...) and (N,) -> (N, ...).
+
+    A product with zeros and ones: on a CPU the gradient of indexing takes ten times as long.
+    """
+    chosen = F.one_hot(image_index, len(features)).to(features)
+    return (chosen @ features.flatten(1)).unflatten(1, features.shape[1:])
 
 
 def _column(x: Tensor) -> Tensor:

@@ -129,6 +129,8 @@ def coarse_mask(masks: Tensor, uniform: Tensor, side: int) -> Tensor:
 
 def shrink(masks: Tensor, side: int) -> Tensor:
     """Masks (N, S, S) -> the share of each of side x side cells that is inside."""
+    if masks.shape[-1] % side == 0:  # the same, several times as fast on a CPU
+        return F.avg_pool2d(masks, masks.shape[-1] // side)
     return F.interpolate(masks[:, None], (side, side), mode="area")[:, 0]
 
 

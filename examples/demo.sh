@@ -28,7 +28,8 @@ fluoro train "$out/shards" --preset tiny --gpus 2 --device cpu \
   --steps 300 --prompts 2 --learning-rate 2e-3 -o "$out/run" --resume
 
 step "7/8  scores on a body that training never saw"
-fluoro eval "$out/run" "$out/shards" --limit 12 --clicks 1 -o "$out/metrics" --resume
+fluoro eval "$out/run" "$out/shards" --limit 12 --prompts text,text+points,presence \
+  --clicks 1 --noc 0 -o "$out/metrics" --resume
 
 step "8/8  one new X-ray, one phrase, one mask"
 fluoro phantom "$out/patient/phantom" --seed 2026 --spacing 3 --resume

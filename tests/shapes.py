@@ -38,8 +38,14 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, dict[str, np.
     return (np.clip(image, 0, 1) * 65535).astype(np.uint16), masks
 
 
-def write_shapes(folder: Path, size: int = 64, images: int = 8, splits: tuple[Split, ...] = ("train", "val")) -> Path:
-    """A finished shards folder with `images` images per split, two cases per split."""
+def write_shapes(
+    folder: Path,
+    size: int = 64,
+    images: int = 8,
+    splits: tuple[Split, ...] = ("train", "val"),
+    travel_mm: float | None = None,
+) -> Path:
+    """A finished shards folder with `images` images per split, two cases per split; `travel_mm` through every shape."""
     folder.mkdir(parents=True, exist_ok=True)
     shards, cases = [], [f"{split}{i}" for split in splits for i in range(2)]
     for number, split in enumerate(splits):
@@ -47,7 +53,11 @@ def write_shapes(folder: Path, size: int = 64, images: int = 8, splits: tuple[Sp
         packed = []
         for i in range(images):
             image, masks = draw(rng, size)
-            rows = [pack_mask(masks[n], k) for k, n in enumerate(STRUCTURES) if n in masks]
+            rows = [
+                pack_mask(masks[n], k, None if travel_mm is None else travel_mm * masks[n])
+                for k, n in enumerate(STRUCTURES)
+                if n in masks
+            ]
             packed.append(
                 PackedImage(
                     image, (size, size), (size, size), 2 * number + i % 2, b"pa", (0.0, 0.0), 1.0,

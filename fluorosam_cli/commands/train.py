@@ -80,6 +80,9 @@ def train(
     adapters: Annotated[
         bool, typer.Option("--adapters", help="Add small trainable layers to the encoder (SAM-Med2D).")
     ] = False,
+    travel: Annotated[
+        bool, typer.Option("--travel", help="Also learn path lengths, from views rendered with --travel.")
+    ] = False,
     no_vq: Annotated[bool, typer.Option("--no-vq", help="Leave the text token unquantised.")] = False,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many validations without a better one.", show_default=False)
@@ -121,6 +124,7 @@ def train(
         backbone_weights=backbone_weights,
         freeze_encoder=freeze_encoder,
         adapters=adapters,
+        travel=travel,
     )
     rules = find_recipe(recipe)
     settings = TrainSettings(

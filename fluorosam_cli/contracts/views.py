@@ -107,6 +107,9 @@ class ViewsCase(Model):
     name: str
     case_sha256: Sha256
     views: int
+    segmenter: str = ""  # who drew the labels, and of which task: as in case.json
+    task: str = ""
+    structures: list[str] = []  # that the labels hold
 
 
 class Views(Model):

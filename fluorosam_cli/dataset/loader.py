@@ -36,10 +36,15 @@ class SampleConfig:
     seed: int
     exclude: tuple[str, ...] = ()  # structures that are neither shown nor named
     randomisation: Randomisation = FULL
+    travel: int = 0  # the first prompts of each image get the path length through their structure
 
 
 class TrainingSamples(Dataset[dict[str, Tensor]]):
-    """Position -> tensors: image (S, S), masks (P, S, S), phrase (P,), present (P,), uniform (P, draws)."""
+    """Position -> tensors: image (S, S), masks (P, S, S), phrase (P,), present (P,), uniform (P, draws).
+
+    With `travel`: travel (T, S, S) in mm, and travel_known (T,), as views without it or images of a user's may be among
+    them; what hides the masks' ends hides the path lengths'.
+    """
 
     def __init__(self, reader: ShardReader, config: SampleConfig) -> None:
         if not len(reader):
@@ -90,7 +95,16 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
             masks &= field
         every = np.zeros((c.prompts, c.size_px, c.size_px), np.float32)
         every[present] = masks
+        travel = {}
+        if c.travel:
+            maps, known = warped_travel(sample, chosen[: c.travel], warp, c.size_px)
+            known &= present[: c.travel]
+            travel = {
+                "travel": torch.from_numpy(maps * every[: c.travel]),
+                "travel_known": torch.from_numpy(known.astype(np.float32)),
+            }
         return {
+            **travel,
             "image": torch.from_numpy(image),
             "masks": torch.from_numpy(every),
             "phrase": torch.tensor([rng.choice(self.phrases[s]) for s in structures]),
@@ -210,6 +224,16 @@ def warped_masks(sample: Sample, rows: np.ndarray, warp: np.ndarray, size: int) 
         for number, plane in enumerate(moved[first : first + 32]):
             np.not_equal(at & np.uint32(1 << number), 0, out=plane)
     return moved
+
+
+def warped_travel(sample: Sample, rows: np.ndarray, warp: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Path lengths (n, size, size) float32 in mm through the structures of masks under a warp, and whether known."""
+    found = [sample.travel_mm(int(row)) if len(sample.structures) else None for row in rows]
+    moved = np.zeros((len(rows), size, size), np.float32)
+    for plane, travel in zip(moved, found, strict=True):
+        if travel is not None:
+            plane[:] = warped(travel.astype(np.float32), warp, size)
+    return moved, np.array([travel is not None for travel in found])
 
 
 class Positions(Sampler[list[int]]):

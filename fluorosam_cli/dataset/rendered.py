@@ -1,29 +1,31 @@
 """Folders of rendered views, as `fluoro pack` reads them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fluorosam_cli.anatomy.structures import outlines
+from fluorosam_cli.anatomy.structures import label_ids, names, outlines, structure
 from fluorosam_cli.artefacts import read_header, validate
-from fluorosam_cli.contracts import View, Views
+from fluorosam_cli.contracts import View, Views, ViewsCase
 from fluorosam_cli.dataset import coco
 from fluorosam_cli.dataset.pictures import Annotation, Picture, Source
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render.integrals import read_integrals, read_travel
 
 HEADER = "views.json"
+IMPORTED = "imported"  # labels that `segment-ct` did not make
 AGAIN = "render the views again with --overwrite"
 
 
 def find_views(folder: Path) -> Source:
-    """The views of a folder. What any of them has a mask of was looked for in all of them."""
+    """The views of a folder, found but not read."""
     header = read_header(folder / HEADER, Views)
     lines = folder / header.views
-    cases, offsets, names = [], [0], set()
+    cases, offsets, shown = [], [0], defaultdict(set)
     if not lines.is_file():
         raise FluoroError(f"{lines}: not found", AGAIN)
     with open(lines, "rb") as file:
@@ -31,15 +33,15 @@ def find_views(folder: Path) -> Source:
             view = _view(line, lines)
             cases.append(view.case)
             offsets.append(offsets[-1] + len(line))
-            names.update(mask.name for mask in view.structures)
+            shown[view.case].update(mask.name for mask in view.structures)
     known = {case.name: case.case_sha256 for case in header.cases}
     if len(cases) != header.count or not known.keys() >= set(cases):
         raise FluoroError(f"{lines}: {len(cases)} views, {HEADER} tells of {header.count} of its cases", AGAIN)
     return Source(
         path=folder,
         cases=cases,
-        names=frozenset(names),
-        read=partial(_read, folder, header, offsets, sorted(names)),
+        names=frozenset().union(*shown.values()),
+        read=partial(_read, folder, header, offsets, looked_for(header.cases, shown)),
         headers=[folder / HEADER, lines],
         bone_bright=header.polarity == "bone_bright",
         integrals=header.integrals,
@@ -59,7 +61,7 @@ def _view(line: bytes, path: Path) -> View:
     return validate(View, data, str(path))  # says what is wrong
 
 
-def _read(folder: Path, header: Views, offsets: list[int], names: list[str], number: int) -> Picture:
+def _read(folder: Path, header: Views, offsets: list[int], looked: Mapping[str, list[str]], number: int) -> Picture:
     lines = folder / header.views
     with open(lines, "rb") as file:
         file.seek(offsets[number])
@@ -72,13 +74,41 @@ def _read(folder: Path, header: Views, offsets: list[int], names: list[str], num
         image=image,
         view=view.view,
         masks=_masks(folder, view),
-        absent=absent({mask.name for mask in view.structures}, names),
+        absent=absent({mask.name for mask in view.structures}, looked[view.case]),
         angles_deg=(view.positioner_primary_angle_deg, view.positioner_secondary_angle_deg),
         pixel_spacing_mm=view.pixel_spacing_mm,
         collimation=view.collimation,
         integrals=integrals,
         materials=header.integrals.materials if header.integrals else (),
     )
+
+
+def looked_for(cases: Iterable[ViewsCase], shown: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    """Case -> of the names that any view shows, those that a view of this case would show if they were in it.
+
+    A program looks for all that it found in any case of the same task; of labels that somebody imported, only what they
+    hold is known. A group or outline counts where all of it that any case has was looked for. Tools are put into views
+    when these are rendered, so they are known in all. Of a case whose labels nobody noted, what its views show counts.
+    """
+    anatomy = set(names())
+    labelled: dict[object, set[int]] = defaultdict(set)
+    for case in cases:
+        labelled[_annotator(case)].update(structure(name).label_id for name in case.structures)
+    every = set().union(*labelled.values())
+    parts = {name: every.intersection(label_ids(name)) for name in set().union(*shown.values()) if name in anatomy}
+    tools = set().union(*shown.values()) - anatomy
+    found = {}
+    for case in cases:
+        own = labelled[_annotator(case)]
+        known = (
+            {name for name, of in parts.items() if of and of <= own} if case.structures else shown.get(case.name, ())
+        )
+        found[case.name] = sorted(tools.union(known))
+    return found
+
+
+def _annotator(case: ViewsCase) -> object:
+    return case.name if case.segmenter in ("", IMPORTED) else (case.segmenter, case.task)
 
 
 def absent(present: set[str], looked_for: Iterable[str]) -> list[str]:

@@ -205,9 +205,7 @@ class Sample:
     areas_px: np.ndarray  # (m,)
     boxes_xyxy: np.ndarray  # (m, 4)
     collimation: Collimation | None  # in shard pixels
-    absent: (
-        np.ndarray
-    )  # (a,) positions of structures known not to be in the image; of those in neither, nothing is known
+    absent: np.ndarray  # (a,) positions of structures known not to be in the image; of the others nothing is known
     _reader: "ShardReader"
     _place: tuple[int, int]  # shard, image in it
 
@@ -264,12 +262,11 @@ class ShardReader:
         i = index - (int(self._ends[number - 1]) if number else 0)
         file = self._file(number)
         first, last = file["first_mask"][i : i + 2]
-        rows, columns = file["inner_hw"][i]
         left, top, right, bottom = file["field_xyxy"][i].tolist()
         shape = "circle" if file["field_round"][i] else "rectangle"
         return Sample(
             image=file.read("images", i),
-            inner_hw=(int(rows), int(columns)),
+            inner_hw=(int(file["inner_hw"][i][0]), int(file["inner_hw"][i][1])),
             original_hw=(int(file["original_hw"][i][0]), int(file["original_hw"][i][1])),
             pixel_spacing_mm=float(file["pixel_spacing_mm"][i]),
             case=file.text("cases", file["case"][i]),
@@ -282,6 +279,10 @@ class ShardReader:
             _reader=self,
             _place=(number, i),
         )
+
+    def has_travel(self) -> bool:
+        """Whether the path length is known of any mask."""
+        return any(len(self._file(number).read("travel/values", 0, 1)) for number in range(len(self.shards)))
 
     def integrals(self, number: int, i: int) -> Integrals | None:
         """Those of image `i` of shard `number`; users call `Sample.integrals`."""

@@ -10,7 +10,7 @@ from fluorosam_cli.evaluation.segmenter import Segmenter
 from fluorosam_cli.evaluation.sources import Words
 from fluorosam_cli.prediction.predictor import Predictor
 
-PHRASES_MAX = 8  # of each structure
+PHRASES_MAX = 4  # of each structure
 
 
 @dataclass(frozen=True)

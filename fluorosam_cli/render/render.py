@@ -92,6 +92,9 @@ def render(
                     name=item.case.name,
                     case_sha256=sha256_of(item.path / "case.json"),
                     views=counts[item.case.name],
+                    segmenter=item.case.segmenter.name,
+                    task=item.case.segmenter.task,
+                    structures=[structure.name for structure in item.case.structures],
                 )
                 for item in cases
                 if counts[item.case.name]

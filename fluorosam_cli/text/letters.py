@@ -1,8 +1,9 @@
-"""What a phrase is made of, letter by letter: each word's letter sequences, hashed into one vector (fastText's idea).
+"""What a phrase is made of, letter by letter: the runs of letters of its content words, hashed into one vector.
 
-Sentence encoders cut a misspelt word into pieces that have nothing in common with those of the right one. Runs of three
-and four letters mostly survive a spelling error (Bojanowski et al. 2017, "Enriching word vectors with subword
-information"), and numbers stay whole.
+Sentence encoders cut a misspelt word into pieces that have nothing in common with those of the right one. Runs of a few
+letters mostly survive a spelling error (Bojanowski et al. 2017, "Enriching word vectors with subword information"), and
+so do most of the words that are left when any one letter is taken out (Garbe 2012, "Symmetric delete spelling
+correction"). Numbers stay whole.
 """
 
 from collections.abc import Sequence
@@ -11,30 +12,35 @@ from zlib import crc32
 
 import numpy as np
 
-from fluorosam_cli.anatomy.wording import normalised
+from fluorosam_cli.anatomy.wording import content_bag
 
-SIZE = 512
-RUNS = (3, 4)  # letters
-WHOLE = 0.5  # share of a word's vector that the whole word makes
+SIZE = 2048
+RUNS = (2, 3, 4)  # letters
+SHORTEST_CUT = 4  # letters of a word of which one is taken out
+LENGTH = 4.0  # of a phrase's vector, so that spelling is heard beside the sentence, whose length is 1
 
 
 def letters(phrases: Sequence[str]) -> np.ndarray:
-    """float32 (n, SIZE), rows of unit length: the sum of the words' vectors; zeros where there is no word."""
+    """float32 (n, SIZE), rows of length LENGTH: the sum of the words' vectors; zeros where there is no word."""
     vectors = np.zeros((len(phrases), SIZE), np.float32)
     for row, phrase in zip(vectors, phrases, strict=True):
-        for word in normalised(phrase).split():
+        for word in content_bag(phrase):
             row += _vector(word)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    return vectors * (LENGTH / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 
-@lru_cache(maxsize=1 << 14)
+@lru_cache(maxsize=1 << 12)
 def _vector(word: str) -> np.ndarray:
-    """float32 (SIZE,) of unit length."""
+    """float32 (SIZE,) of unit length: the whole word, its runs, and its cuts."""
     marked = f"<{word}>"
-    runs = [marked[i : i + n] for n in RUNS for i in range(len(marked) - n + 1)] if word.isalpha() else []
+    runs, cuts = [], []
+    if word.isalpha():
+        runs = [marked[i : i + n] for n in RUNS for i in range(len(marked) - n + 1)]
+    if word.isalpha() and len(word) >= SHORTEST_CUT:
+        cuts = [f"-{word}", *(f"-{cut}" for cut in sorted({word[:i] + word[i + 1 :] for i in range(len(word))}))]
     vector = np.zeros(SIZE, np.float32)
-    share = (1 - WHOLE) / max(1, len(runs)) ** 0.5
-    for text, weight in ((marked, WHOLE), *((run, share) for run in runs)):
-        code = crc32(text.encode())
-        vector[code % SIZE] += weight if code >> 31 else -weight
+    for part in ([marked], runs, cuts):
+        for text in part:
+            code = crc32(text.encode())
+            vector[code % SIZE] += (1 if code >> 31 else -1) / len(part) ** 0.5
     return vector / np.linalg.norm(vector)

@@ -8,10 +8,11 @@ from torch.nn import functional as F
 
 from fluorosam_cli.model.fluorosam import FluoroSAM, best_mask
 from fluorosam_cli.model.preprocess import channels
-from fluorosam_cli.training.losses import best_of, hard_iou, map_loss, mask_loss
+from fluorosam_cli.training.losses import best_of, hard_iou, map_loss, mask_loss, travel_loss
 from fluorosam_cli.training.prompting import first_prompts, mask_alone, next_clicks, shrink
 from fluorosam_cli.training.recipe import SECTION, Recipe
 
+TRAVEL_WEIGHT = 1.0  # set by hand, not tuned
 MAP_WEIGHT = 5.0  # against a mask loss that focal's 20 makes large; set by hand, not tuned
 
 
@@ -23,6 +24,7 @@ class Losses:
     mask: Tensor
     iou: Tensor
     presence: Tensor
+    travel: Tensor  # 0 where the network does not predict it
     first_iou: Tensor  # IoU of the first round's chosen masks, to watch
     per_image: Tensor
 
@@ -43,7 +45,10 @@ class Objective(nn.Module):
         self.register_buffer("phrase_features", phrase_features, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
-        """batch: image (B, S, S), masks (B, P, S, S), phrase, present, usable (B, P), uniform (B, P, draws)."""
+        """batch: image (B, S, S), masks (B, P, S, S), phrase, present, usable (B, P), uniform (B, P, draws).
+
+        To learn path lengths: also travel (B, P, S, S) in mm and travel_known (B, P), P at least `prompts`.
+        """
         recipe, rounds = self.recipe, self.recipe.rounds
         embedding = self.model.encode_image(channels(batch["image"]))
         pixels = self.model.word_pixels(embedding)
@@ -59,8 +64,9 @@ class Objective(nn.Module):
         asked = first_prompts(empty, text, masks, present, uniform, recipe)
         later = uniform[:, SECTION + max(recipe.first_points) :].unflatten(1, (rounds - 1, -1)) if rounds > 1 else None
         target: Tensor | None = None
+        path_mm: Tensor | None = None
         zero = embedding.new_zeros(len(masks), dtype=torch.float32)
-        mask_sum, iou_sum, presence_sum, first_iou = zero, zero, zero, zero.mean()
+        mask_sum, iou_sum, presence_sum, travel_sum, first_iou = zero, zero, zero, zero, zero.mean()
         for number in range(rounds):
             shown = mask_alone(asked, uniform, number, rounds) if number and recipe.mask_rounds else asked
             decoded = self.model.decode(embedding, shown, pixels)
@@ -73,6 +79,11 @@ class Objective(nn.Module):
             presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), present, reduction="none")
             # Points and boxes are only ever put on something that is there: presence is learnt from words.
             presence_sum = presence_sum + presence * usable * shown.has_text
+            if decoded.travel is not None and "travel" in batch:
+                if path_mm is None:
+                    path_mm = shrink(batch["travel"].flatten(0, 1), logits.shape[-1])
+                known = counted * batch["travel_known"].flatten()
+                travel_sum = travel_sum + travel_loss(decoded.travel.float(), path_mm) * known
             if number == 0:
                 chosen = actual.gather(1, decoded.iou.argmax(1, keepdim=True))[:, 0]
                 first_iou = (chosen * counted).sum() / counted.sum().clamp(min=1)
@@ -82,10 +93,12 @@ class Objective(nn.Module):
                 best = best_mask(decoded).detach().float()
                 size, fed_back = masks.shape[-1], self.model.as_mask_input(best)
                 asked = next_clicks(asked, best, fed_back, target, size, later[:, number], recipe)
-        per_prompt = (mask_sum + iou_sum + presence_sum) / rounds
+        per_prompt = (mask_sum + iou_sum + presence_sum + TRAVEL_WEIGHT * travel_sum) / rounds
         per_image = per_prompt.unflatten(0, (images, prompts)).mean(1) + MAP_WEIGHT * by_map
-        mask, iou, presence = (value.detach().mean() / rounds for value in (mask_sum, iou_sum, presence_sum))
-        return Losses(per_image.mean(), mask, iou, presence, first_iou, per_image.detach())
+        mask, iou, presence, travel = (
+            value.detach().mean() / rounds for value in (mask_sum, iou_sum, presence_sum, travel_sum)
+        )
+        return Losses(per_image.mean(), mask, iou, presence, travel, first_iou, per_image.detach())
 
     def _map_loss(self, pixels: Tensor | None, batch: dict[str, Tensor]) -> Tensor:
         """Loss of the text map over every structure of each image, absent ones included, (B,)."""

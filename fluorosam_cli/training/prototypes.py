@@ -38,13 +38,17 @@ class Prototypes(torch.nn.Module):
 
 
 def facets(name: str) -> list[str]:
-    """What a name is made of: "vertebrae_L3" -> vertebrae, number 3, region L; "femora" -> femur, both sides."""
+    """What a name is made of: "vertebrae_L3" -> vertebrae, number 3, region L; "femora" -> femur, both sides.
+
+    A tool of one size is its design and its measures.
+    """
     own = OWN + name
     if (level := _levels().get(name)) is not None:
         found = [name.split("_")[0], f"number {level.lstrip('CTLS')}", own]
         found += [f"region {level[0]}"] if level[0].isalpha() else []
     elif name in _designs():
-        return [_designs()[name], own]
+        design = _designs()[name]
+        return [design, *(f"size {part}" for part in name.removeprefix(f"{design}_").split("_x_")), own]
     else:
         found = [base_of(name), own]
     if name not in anatomy():

@@ -64,6 +64,8 @@ def check(shards: Path, settings: TrainSettings, devices: Devices) -> ShardReade
         )
     if not set(reader.header.structures) - set(settings.exclude):
         raise UsageError("--exclude-structures: nothing is left to train", "exclude fewer")
+    if settings.origin.travel and not reader.has_travel():
+        raise FluoroError(f"--travel: {shards} has no path lengths", "fluoro render --travel, then pack again")
     check_origin(settings.origin)
     return reader
 

@@ -43,6 +43,7 @@ class Origin:
     backbone_weights: str | None = None  # timm tag or file
     freeze_encoder: bool = False  # what came from a file or a checkpoint stays as it is
     adapters: bool = False
+    travel: bool = False  # the decoder learns path lengths too
 
     @property
     def headers(self) -> list[Path]:
@@ -107,7 +108,7 @@ def check_origin(origin: Origin) -> None:
 def config_of(origin: Origin) -> ModelConfig:
     """The network's configuration. Raises UsageError for an unknown preset."""
     if origin.checkpoint is not None:
-        return _adapted(read_header(origin.checkpoint / CHECKPOINT, Checkpoint).model, origin)
+        return _extended(read_header(origin.checkpoint / CHECKPOINT, Checkpoint).model, origin)
     return _config(origin, load_text_encoder(origin.text_encoder))
 
 
@@ -121,7 +122,7 @@ def prepare(reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed:
         model, checkpoint = load_checkpoint(origin.checkpoint)
         encoder = _encoder_of(checkpoint)
         features = phrase_features(encoder, phrases)
-        config = _adapted(checkpoint.model, origin)
+        config = _extended(checkpoint.model, origin)
         new = sorted(set(reader.header.structures) - set(checkpoint.structures))
         log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, len(new))
         return Start(config, features, checkpoint.text_encoder, model.text_head.state_dict(), {})
@@ -150,7 +151,7 @@ def build(start: Start, origin: Origin, seed: int, report: bool) -> FluoroSAM:
     given: set[str] = set()
     if origin.checkpoint is not None:
         state = load_checkpoint(origin.checkpoint)[0].state_dict()
-        model.load_state_dict(state, strict=False)  # adapters may be new
+        model.load_state_dict(state, strict=False)  # adapters and the travel head may be new
         given |= state.keys()
     sources = {origin.init: load_foreign, origin.backbone_weights: load_backbone}
     for source, load in sources.items():
@@ -204,11 +205,13 @@ def name_features(reader: ShardReader, features: Tensor, exclude: tuple[str, ...
 
 def _config(origin: Origin, encoder: TextEncoder) -> ModelConfig:
     config = preset(origin.preset, encoder.dim)
-    return _adapted(config if origin.quantise else config.model_copy(update={"codebook_size": 0}), origin)
+    return _extended(config if origin.quantise else config.model_copy(update={"codebook_size": 0}), origin)
 
 
-def _adapted(config: ModelConfig, origin: Origin) -> ModelConfig:
-    return config.model_copy(update={"adapters": config.adapters or origin.adapters})
+def _extended(config: ModelConfig, origin: Origin) -> ModelConfig:
+    return config.model_copy(
+        update={"adapters": config.adapters or origin.adapters, "travel": config.travel or origin.travel}
+    )
 
 
 def _encoder_of(checkpoint: Checkpoint) -> TextEncoder:

@@ -124,7 +124,7 @@ def _gradients(
             losses = objective(part)
         weight = len(part["image"]) / share
         (losses.total * weight).backward()
-        figures = [losses.total.detach(), losses.mask, losses.iou, losses.presence, losses.first_iou]
+        figures = [losses.total.detach(), losses.mask, losses.iou, losses.presence, losses.travel, losses.first_iou]
         total += weight * torch.stack([figure.float() for figure in figures])
         per_image.append(losses.per_image)
     return total, torch.cat(per_image)
@@ -240,6 +240,7 @@ def sample_config(job: Job, config: ModelConfig) -> SampleConfig:
         seed=settings.seed,
         exclude=settings.exclude,
         randomisation=randomisation(settings.augment),
+        travel=settings.prompts if config.travel else 0,
     )
 
 

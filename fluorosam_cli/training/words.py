@@ -26,9 +26,10 @@ from fluorosam_cli.training.prototypes import Prototypes
 HEADER = "words.json"
 WEIGHTS = "words.safetensors"
 AT_ONCE = 1024  # phrases, sorted by length inside the encoder
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 14, 300, 3000
-LEARNING_RATE = 2e-3
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 24, 150, 1200
+LEARNING_RATE = 4e-3
 SHARPNESS = 8.0  # of the choice between prototypes
+STRANGE_WEIGHT = 4.0  # of a phrase that names nothing: those to come are stranger than these
 PULL = 0.1  # weight of the distance to the own prototype
 COPY_NOISE = 0.01  # spare codes are copies of the prototypes, this far off
 
@@ -72,7 +73,7 @@ def learn_words(
     known = torch.nonzero(~held_out)[:, 0]
     torch.manual_seed(seed)
     head = TextHead(config)
-    lessons = Lessons([phrases[i].text for i in known.tolist()], features[known], structure[known], encoder, seed)
+    lessons = Lessons([phrases[i] for i in known.tolist()], features[known], structure[known], encoder, seed)
     prototypes = Prototypes(names, head.dim)
     _fit(head, prototypes, lessons, track)
     with torch.no_grad():
@@ -99,7 +100,8 @@ def _fit(head: TextHead, prototypes: Prototypes, lessons: Lessons, track: Track)
         features, target = lessons.draw()
         named = target >= 0
         hidden = head.hidden(features)
-        familiar = F.binary_cross_entropy_with_logits(head.familiar(hidden)[:, 0], named.float())
+        weight = torch.where(named, 1.0, STRANGE_WEIGHT)
+        familiar = F.binary_cross_entropy_with_logits(head.familiar(hidden)[:, 0], named.float(), weight)
         distance = squared_distances(head.mlp[2](hidden[named]), prototypes()) / head.dim
         own = distance.gather(1, target[named, None]).mean()
         loss = F.cross_entropy(-SHARPNESS * distance, target[named]) + PULL * own + familiar

@@ -18,6 +18,7 @@ from tests.dataset.test_redraw import scene
 from tests.shapes import STRUCTURES, write_shapes
 
 CONFIG = SampleConfig(size_px=48, prompts=6, draws=7, absent_share=0.3, seed=3)
+PATH_MM = 50.0  # through the liver
 LEFT_HIP, TOOLS = "hip_left", [f"screw_{i}" for i in range(400)]
 
 
@@ -44,7 +45,7 @@ def rendered(tmp_path_factory):
                 Picture(
                     image=np.full((size, size), 1000 * number, np.uint16) + mask * np.uint16(30000),
                     view="pelvis_ap",
-                    masks=[Annotation(present, mask)],
+                    masks=[Annotation(present, mask, None if number % 2 else np.float32(PATH_MM) * mask)],
                     absent=[name for name in structures if name not in unknown],
                     pixel_spacing_mm=2.0,
                     integrals=scene(),
@@ -196,6 +197,19 @@ def test_a_collimator_cuts_masks_and_what_is_gone_is_not_counted(rendered):
         enough = sample["masks"].mean(dim=(1, 2)) >= 0.001
         assert torch.equal(sample["usable"], enough)
         assert (sample["present"] == 1).all()
+
+
+def test_path_lengths_move_with_their_masks_and_are_unknown_where_nobody_noted_them(rendered):
+    samples = TrainingSamples(rendered, replace(CONFIG, travel=4))
+    for position in range(12):
+        sample = samples[position]
+        assert sample["travel"].shape == (4, 48, 48)
+        known = sample["travel_known"].bool()
+        assert torch.equal(known, sample["present"][:4].bool() & (samples.index(position) % 2 == 0))
+        mask, path = sample["masks"][:4][known] > 0, sample["travel"][known]
+        assert not path[~mask].any()
+        assert (path[mask] > PATH_MM - 1).float().mean() > 0.9 or not mask.any()  # less at the edge alone
+        assert path.max() <= PATH_MM + 1e-3 if len(path) else True
 
 
 def test_the_sheet_has_a_row_per_image_and_a_column_per_draw(rendered, tmp_path):

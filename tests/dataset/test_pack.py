@@ -24,7 +24,7 @@ from fluorosam_cli.contracts import (
     ViewsCase,
 )
 from fluorosam_cli.dataset.pack import split_cases
-from fluorosam_cli.dataset.rendered import absent
+from fluorosam_cli.dataset.rendered import absent, looked_for
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.render.integrals import write_integrals, write_travel
 
@@ -266,8 +266,33 @@ def test_absent_is_what_was_looked_for_and_not_found(fluoro, inputs, tmp_path):
     assert fluoro("pack", views, "--descriptions", words, "--size", 45, "--val", 0, "-o", out)[0] == 0
     for sample in ShardReader(out, "train"):
         assert sorted([*sample.structures, *sample.absent]) == [0, 1]
-    looked_for = ["heart", "cardiac_silhouette", "lung_left", "lungs", "femur_left"]
-    assert absent({"heart"}, looked_for) == ["lung_left", "lungs", "femur_left"]
+    looked = ["heart", "cardiac_silhouette", "lung_left", "lungs", "femur_left"]
+    assert absent({"heart"}, looked) == ["lung_left", "lungs", "femur_left"]
+
+
+def test_a_structure_is_absent_only_where_its_labels_would_have_shown_it():
+    def case(name, segmenter, task, *structures):
+        return ViewsCase(
+            name=name, case_sha256="0" * 64, views=1, segmenter=segmenter, task=task, structures=list(structures)
+        )
+
+    cases = [
+        case("chest", "TotalSegmentator", "total", "heart", "rib_left_1"),
+        case("pelvis", "TotalSegmentator", "total", "hip_left"),
+        case("bones", "TotalSegmentator", "total (2 structures)", "hip_left"),
+        case("one", "imported", "label volume", "heart", "rib_left_1", "rib_left_2"),
+        case("other", "imported", "label volume", "rib_left_1"),
+        case("old", "", ""),
+    ]
+    shown = {"chest": {"heart", "ribs_left"}, "pelvis": {"hip_left", "screw"}, "old": {"heart"}}
+    assert looked_for(cases, shown) == {
+        "chest": ["heart", "hip_left", "screw"],  # not ribs_left: another case has a rib that this task may not draw
+        "pelvis": ["heart", "hip_left", "screw"],  # the program found no heart there
+        "bones": ["hip_left", "screw"],
+        "one": ["heart", "ribs_left", "screw"],
+        "other": ["screw"],
+        "old": ["heart", "screw"],
+    }
 
 
 def test_blosc_and_gzip_hold_the_same(fluoro, inputs, tmp_path):

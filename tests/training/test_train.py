@@ -11,24 +11,26 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fluorosam_cli import cli
 from fluorosam_cli.artefacts import read_header, write_json
 from fluorosam_cli.contracts import Checkpoint, Shards
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.model.checkpoint import load_checkpoint
+from fluorosam_cli.training import words as training_words
 from fluorosam_cli.training.devices import Devices, choose_devices
 from fluorosam_cli.training.memory import with_advice
 from fluorosam_cli.training.recipe import FLUORO
 from fluorosam_cli.training.settings import TrainSettings, excluded
 from fluorosam_cli.training.start import Origin
 from fluorosam_cli.training.train import Job, launch
+from fluorosam_cli.training.words import load_words
 from tests.shapes import write_shapes
 
 FEW = ("--preset", "tiny", "--batch", 4, "--prompts", 2, "--rounds", 2, "--no-tensorboard", "--augment", "weak")
-ON_CPU = (*FEW, "--precision", "fp32", "--device", "cpu")
+ON_CPU = (*FEW, "--precision", "fp32", "--device", "cpu", "--workers", 0)
 ONE = Devices("cpu", 1)
 SMALL = TrainSettings(
-    origin=Origin(preset="tiny"),
     recipe=replace(FLUORO, rounds=2),
     steps=2,
     batch=4,
@@ -50,10 +52,23 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, shards):
-    """Two steps in one process."""
-    folder = tmp_path_factory.mktemp("run")
-    launch(Job(shards, folder, SMALL, ONE))
+    """Words learnt from the shards, then two steps in one process."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_words, "FEWEST_STEPS", 60)
+        assert cli.run([str(word) for word in ("train", shards, *ON_CPU, "--steps", 2, "-o", folder)]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def words(trained):
+    """Learning them takes longer than a few steps, so the other tests start from these."""
+    return trained / "words"
+
+
+@pytest.fixture(scope="module")
+def small(words):
+    return replace(SMALL, origin=Origin(preset="tiny", words=words))
 
 
 def weights(folder):
@@ -73,79 +88,78 @@ def assert_same_gradients(folder, other):
         torch.testing.assert_close(state["exp_avg"], states[1][key]["exp_avg"], atol=1e-5, rtol=1e-2)
 
 
-def test_training_through_the_command_line(fluoro, shards, tmp_path):
-    code, out, err = fluoro("train", shards, *FEW, "--gpus", 0, "--steps", 4, "-o", tmp_path / "run", "--json")
-    assert code == 0, err
-    summary = json.loads(out)
-    assert summary["steps"] == 4
-    for name in ("text_iou", "clicks_1_iou", "clicks_3_iou"):
-        assert 0 <= summary[f"validation_{name}"] <= 1
-    header = load_checkpoint(tmp_path / "run")[1]
+def test_training_through_the_command_line(fluoro, shards, trained):
+    header = load_checkpoint(trained)[1]
     assert header.structures == ["heart", "liver", "lung_left", "lung_right"]
     assert header.metrics["words_train_accuracy"] == 1
+    for name in ("text_iou", "clicks_1_iou", "clicks_3_iou"):
+        assert 0 <= header.metrics[f"validation_{name}"] <= 1
     assert header.training["recipe"]["name"] == "fluoro"
     assert header.training["recipe"]["rounds"] == 2
-    assert [row["step"] for row in rows(tmp_path / "run")] == ["1", "2", "3", "4"]
-    assert "images_per_second" in (tmp_path / "run/speed.csv").read_text()
-    code, _, err = fluoro("train", shards, *FEW, "--gpus", 0, "--steps", 4, "-o", tmp_path / "run")
+    assert [row["step"] for row in rows(trained)] == ["1", "2"]
+    assert "images_per_second" in (trained / "speed.csv").read_text()
+    again = ("train", shards, *ON_CPU, "--steps", 2, "-o", trained)
+    code, out, err = fluoro(*again, "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 2
+    code, _, err = fluoro(*again)
     assert code == 1
     assert "not empty" in err
-    code, _, err = fluoro(
-        *("train", shards, *FEW, "--gpus", 0, "--steps", 4, "-o", tmp_path / "run", "--resume", "--recipe", "fluorosam")
-    )
+    code, _, err = fluoro(*again, "--resume", "--recipe", "fluorosam")
     assert code == 1
     assert "begun with recipe = 'fluoro', now 'fluorosam'" in err
 
 
-def test_killed_and_resumed_gives_the_same_weights(fluoro, shards, tmp_path):
-    words = ["train", shards, *ON_CPU, "--steps", 20, "-o"]
-    code, _, err = fluoro(*words, tmp_path / "whole")
+def test_killed_and_resumed_gives_the_same_weights(fluoro, shards, words, tmp_path):
+    line = ["train", shards, *ON_CPU, "--words", words, "--steps", 4, "-o"]
+    code, _, err = fluoro(*line, tmp_path / "whole")
     assert code == 0, err
-    command = [sys.executable, "-m", "fluorosam_cli", *map(str, words), str(tmp_path / "broken")]
+    command = [sys.executable, "-m", "fluorosam_cli", *map(str, line), str(tmp_path / "broken")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (tmp_path / "broken/last/trainer.pt").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    code, _, err = fluoro(*words, tmp_path / "broken", "--resume")
+    assert 1 <= len(rows(tmp_path / "broken")) < 4
+    code, _, err = fluoro(*line, tmp_path / "broken", "--resume")
     assert code == 0, err
     whole, broken = weights(tmp_path / "whole/last"), weights(tmp_path / "broken/last")
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
     assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "broken/log.csv").read_text()
 
 
-def test_two_processes_follow_one_however_they_are_started(fluoro, shards, tmp_path):
-    words = ["train", shards, *ON_CPU, "--steps", 2, "-o"]
-    for gpus in (1, 2):
-        code, _, err = fluoro(*words, tmp_path / str(gpus), "--gpus", gpus)
-        assert code == 0, err
-    assert_same_gradients(tmp_path / "1", tmp_path / "2")
-    for one, two in zip(rows(tmp_path / "1"), rows(tmp_path / "2"), strict=True):
+def test_two_processes_follow_one_however_they_are_started(fluoro, shards, trained, words, tmp_path):
+    line = ["train", shards, *ON_CPU, "--words", words, "--steps", 2, "-o"]
+    code, _, err = fluoro(*line, tmp_path / "two", "--gpus", 2)
+    assert code == 0, err
+    assert_same_gradients(trained, tmp_path / "two")
+    for one, two in zip(rows(trained), rows(tmp_path / "two"), strict=True):
         assert float(one["loss"]) == pytest.approx(float(two["loss"]), rel=1e-5)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, "-m", "fluorosam_cli", *map(str, words), str(tmp_path / "launched")]
+    command = [*launcher, "-m", "fluorosam_cli", *map(str, line), str(tmp_path / "launched")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'launched'}\n"
-    assert (tmp_path / "launched/log.csv").read_text() == (tmp_path / "2/log.csv").read_text()
+    assert (tmp_path / "launched/log.csv").read_text() == (tmp_path / "two/log.csv").read_text()
 
 
-def test_a_batch_may_be_taken_in_parts_and_loaded_elsewhere(shards, trained, tmp_path):
-    launch(Job(shards, tmp_path / "parts", replace(SMALL, micro_batch=3), ONE))
-    assert_same_gradients(trained, tmp_path / "parts")
-    launch(Job(shards, tmp_path / "workers", replace(SMALL, workers=1), ONE))
-    assert (tmp_path / "workers/log.csv").read_text() == (trained / "log.csv").read_text()
+def test_a_batch_may_be_taken_in_parts_and_loaded_elsewhere(shards, small, tmp_path):
+    launch(Job(shards, tmp_path / "one", small, ONE))
+    launch(Job(shards, tmp_path / "parts", replace(small, micro_batch=3), ONE))
+    assert_same_gradients(tmp_path / "one", tmp_path / "parts")
+    launch(Job(shards, tmp_path / "workers", replace(small, workers=1), ONE))
+    assert (tmp_path / "workers/log.csv").read_text() == (tmp_path / "one/log.csv").read_text()
 
 
-def test_eight_images_are_learnt(shards, tmp_path):
+def test_eight_images_are_learnt(shards, small, tmp_path):
     folder = shutil.copytree(shards, tmp_path / "shards")
     header = read_header(folder / "shards.json", Shards)
     learnt = next(shard for shard in header.shards if shard.split == "train")
     again = [learnt, learnt.model_copy(update={"split": "val"})]  # validated on what it is trained on
     write_json(folder / "shards.json", header.model_copy(update={"shards": again}))
     settings = replace(
-        SMALL,
+        small,
         recipe=replace(
             FLUORO, rounds=1, learning_rate=2e-3, text=1.0, text_points=0, points=0, box=0, text_box=0, mask=0
         ),
@@ -181,28 +195,41 @@ def test_fine_tuning_keeps_the_words(fluoro, shards, trained, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_held_out_structures_are_neither_shown_nor_named(fluoro, shards, tmp_path):
+def test_held_out_structures_are_neither_shown_nor_named(fluoro, shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_words, "FEWEST_STEPS", 5)
     run = tmp_path / "run"
-    words = ("train", shards, *FEW, "--gpus", 0, "--steps", 1, "-o", run)
-    code, _, err = fluoro(*words, "--exclude-structures", "heart,liver")
+    line = ("train", shards, *FEW, "--gpus", 0, "--steps", 1, "-o", run)
+    code, _, err = fluoro(*line, "--exclude-structures", "heart,liver")
     assert code == 0, err
     header = load_checkpoint(run)[1]
     assert header.structures == ["lung_left", "lung_right"]
     assert header.training["exclude"] == ["heart", "liver"]
-    code, _, err = fluoro(*words, "--overwrite", "--exclude-structures", "hart")
+    assert load_words(run / "words").names == ["lung_left", "lung_right"]
+    code, _, err = fluoro(*line, "--overwrite", "--exclude-structures", "hart")
     assert (code, "hart" in err) == (2, True)
     (tmp_path / "names.txt").write_text("heart\nliver\n")
     assert excluded([str(tmp_path / "names.txt"), "heart,lung_left"]) == ("heart", "liver", "lung_left")
 
 
-def test_a_loss_that_is_no_number_names_its_images(shards, tmp_path):
-    wild = replace(SMALL, steps=9, recipe=replace(FLUORO, rounds=1, learning_rate=1e30))
+def test_path_lengths_are_learnt_where_the_shards_have_them(fluoro, shards, words, small, tmp_path):
+    code, _, err = fluoro("train", shards, *FEW, "--words", words, "--travel", "-o", tmp_path / "run")
+    assert (code, "--travel" in err, (tmp_path / "run").exists()) == (1, True, False)
+    measured = write_shapes(tmp_path / "shards", travel_mm=80.0)
+    settings = replace(small, steps=8, origin=replace(small.origin, travel=True))
+    launch(Job(measured, tmp_path / "run", settings, ONE))
+    assert load_checkpoint(tmp_path / "run")[1].model.travel
+    losses = [float(row["travel"]) for row in rows(tmp_path / "run")]
+    assert 0 < losses[-1] < 0.8 * losses[0]
+
+
+def test_a_loss_that_is_no_number_names_its_images(shards, small, tmp_path):
+    wild = replace(small, steps=9, recipe=replace(FLUORO, rounds=1, learning_rate=1e30))
     with pytest.raises(FluoroError, match=r"loss is (nan|inf) at step \d, from the images train\d/pa"):
         launch(Job(shards, tmp_path, wild, ONE))
 
 
-def test_training_stops_when_nothing_gets_better(shards, tmp_path):
-    idle = replace(SMALL, steps=9, validations=9, patience=2, recipe=replace(FLUORO, rounds=1, learning_rate=1e-30))
+def test_training_stops_when_nothing_gets_better(shards, small, tmp_path):
+    idle = replace(small, steps=9, validations=9, patience=2, recipe=replace(FLUORO, rounds=1, learning_rate=1e-30))
     launch(Job(shards, tmp_path, idle, ONE))
     assert 3 <= len(rows(tmp_path)) < 9
     launch(Job(shards, tmp_path, idle, ONE))  # and stays stopped

@@ -10,6 +10,7 @@ from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.fluorosam import preset
 from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.text.encoder import load_text_encoder
+from fluorosam_cli.training import words as stage
 from fluorosam_cli.training.lessons import all_phrases
 from fluorosam_cli.training.prototypes import base_of, facets
 from fluorosam_cli.training.word_report import as_markdown, word_report
@@ -26,7 +27,7 @@ def phrases_of(*prefixes):
 
 @pytest.fixture(scope="module")
 def taught():
-    phrases = phrases_of("femur_", "humerus_", "kidney_", "rib_left_", "vertebrae_L")
+    phrases = phrases_of("femur_", "humerus_", "kidney_", "rib_left_3", "rib_left_4", "vertebrae_L3", "vertebrae_L4")
     features = phrase_features(ENCODER, phrases)
     return phrases, features, learn_words(phrases, features, CONFIG, ENCODER)
 
@@ -60,7 +61,8 @@ def test_strangers_are_not_known(head):
     assert known.min() > max(0.5, strange.max())  # a household word may pass 0.5, but no known one falls below it
 
 
-def test_the_same_seed_teaches_the_same(taught):
+def test_the_same_seed_teaches_the_same(taught, monkeypatch):
+    monkeypatch.setattr(stage, "MOST_STEPS", 20)
     phrases = taught[0][:60]
     one, two = (learn_words(phrases, taught[1][:60], CONFIG, ENCODER, seed=3) for _ in range(2))
     assert all(torch.equal(one.head[key], two.head[key]) for key in one.head)
@@ -105,6 +107,7 @@ def test_more_names_than_codes_are_refused(taught):
 def test_names_share_what_they_have_in_common():
     assert set(facets("rib_left_5")) & set(facets("rib_right_5")) == {"rib", "number 5"}
     assert set(facets("femur_left")) & set(facets("femora")) == {"femur"}
+    assert set(facets("cortical_screw_3_5_x_32_mm")) >= {"cortical_screw", "size 3_5", "size 32_mm"}
     assert base_of("cortical_screw_3_5_x_32_mm") == base_of("cortical_screw") == "cortical_screw"
     phrases = all_phrases(0)
     made_of = {name: frozenset(facets(name)) for name in {phrase.structure for phrase in phrases}}
@@ -127,7 +130,8 @@ def test_the_report_counts_what_it_says(taught):
     assert np.isfinite([row["auroc"] for row in report["refusal"]]).all()
 
 
-def test_the_command_writes_a_folder_that_train_reads(fluoro, tmp_path):
+def test_the_command_writes_a_folder_that_train_reads(fluoro, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MOST_STEPS", 20)
     described = tmp_path / "descriptions"
     assert fluoro("describe", "spleen", "left kidney", "right kidney", "--templates", 0, "-o", described)[0] == 0
     code, out, _ = fluoro("words", described, "--preset", "tiny", "--report", "-o", tmp_path / "words")

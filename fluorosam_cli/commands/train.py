@@ -28,7 +28,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Network size: swin-l-448, swin-b-448, swin-t-448, small or tiny.",
+            help="Network: swin-l-448, swin-b-448, swin-t-448, vit-b-256, small or tiny.",
             show_default="small, or that of --from",
         ),
     ] = None,

@@ -15,7 +15,6 @@ from fluorosam_cli.model.layers import LayerNorm2d
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     # half the width: dense 3x3 convolutions are what a CPU trains fastest per unit of accuracy
     "resnet10t_half": ("resnet10t", {"channels": (32, 64, 128, 192), "stem_width": 16}),
-    "edgenext_xx_small": ("edgenext_xx_small", {"ls_init_value": 1.0}),  # 1e-6 would leave blocks idle for long
 }
 
 

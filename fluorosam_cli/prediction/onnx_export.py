@@ -18,7 +18,7 @@ from fluorosam_cli.model import preprocess
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
 from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts
-from fluorosam_cli.text.encoder import load_text_encoder
+from fluorosam_cli.text.encoder import encoder_of
 from fluorosam_cli.text.phrases import is_name, phrases_of
 
 HEADER = "onnx.json"
@@ -106,7 +106,7 @@ def export_onnx(checkpoint: Path, folder: Path) -> Onnx:
         if is_name(name)
         for phrase in phrases_of(name)
     ]
-    features = load_text_encoder(header.text_encoder.name).encode([phrase.text for phrase in phrases])
+    features = encoder_of(header.text_encoder).encode([phrase.text for phrase in phrases])
     write_bytes(folder / FEATURES, features.astype("<f4").tobytes())
     return Onnx(
         checkpoint_sha256=sha256_of(found / CHECKPOINT),

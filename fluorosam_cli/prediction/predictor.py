@@ -190,7 +190,9 @@ class Predictor:
         """One phrase at a time: in company, the last digits would depend on the company."""
         for text in texts:
             if text not in self._features:
-                encoder = self._encoder = self._encoder or _text_encoder(self.checkpoint)
+                from fluorosam_cli.text.encoder import encoder_of
+
+                encoder = self._encoder = self._encoder or encoder_of(self.checkpoint.text_encoder)
                 self._features[text] = torch.as_tensor(encoder.encode([text])[0], dtype=torch.float32).to(self._device)
 
     def _as_input(self, prompt: ImagePrompt, frame: Frame) -> "_InputPrompt":
@@ -276,20 +278,6 @@ def builtin_checkpoint() -> Path:
             "give one with --model, for example the folder that `fluoro train shards/` writes",
         )
     return folder
-
-
-def _text_encoder(checkpoint: Checkpoint) -> "TextEncoder":
-    """The encoder the checkpoint was trained with; another revision would give other vectors for the same words."""
-    from fluorosam_cli.text.encoder import load_text_encoder
-
-    wanted = checkpoint.text_encoder
-    encoder = load_text_encoder(wanted.name)
-    if encoder.revision != wanted.revision:
-        raise FluoroError(
-            f"text encoder {wanted.name}: revision is {encoder.revision}, the checkpoint needs {wanted.revision}",
-            "use the fluoro version that trained it, or train it again",
-        )
-    return encoder
 
 
 def _checked_points(prompt: ImagePrompt, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fluorosam_cli.anatomy import marks
+from fluorosam_cli.contracts import TextEncoderConfig
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.text import letters
 
@@ -65,6 +66,17 @@ def load_text_encoder(name: str = "minilm") -> TextEncoder:
     if name == "minilm":
         return MiniLM()
     raise UsageError(f"{name}: not a text encoder", "use minilm, or open_clip:ARCH[:TAG or FILE]")
+
+
+def encoder_of(wanted: TextEncoderConfig) -> TextEncoder:
+    """The encoder that a checkpoint was trained with. Raises FluoroError for another revision: its vectors differ."""
+    encoder = load_text_encoder(wanted.name)
+    if encoder.revision != wanted.revision:
+        raise FluoroError(
+            f"text encoder {wanted.name}: revision is {encoder.revision}, the checkpoint needs {wanted.revision}",
+            "use the fluoro version that trained it, or train it again",
+        )
+    return encoder
 
 
 def _surface(phrases: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Checkpoint, ModelConfig, TextEncoderConfig
 from fluorosam_cli.dataset.shards import ShardReader
-from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.errors import UsageError
 from fluorosam_cli.model.adapters import is_adapter
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
 from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint
@@ -23,7 +23,7 @@ from fluorosam_cli.model.fluorosam import FluoroSAM, preset
 from fluorosam_cli.model.foreign import Loaded, load_backbone, load_foreign, read_tensors
 from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.prediction.predictor import builtin_checkpoint
-from fluorosam_cli.text.encoder import TextEncoder, load_text_encoder
+from fluorosam_cli.text.encoder import TextEncoder, encoder_of, load_text_encoder
 from fluorosam_cli.training.words import HEADER as WORDS
 from fluorosam_cli.training.words import check_words, learn_words, load_words, phrase_features, save_words
 
@@ -95,7 +95,7 @@ def check_origin(origin: Origin) -> None:
             if value is not None:
                 raise UsageError(f"{option}: the weights come from --from already", "leave one of them out")
         checkpoint = load_checkpoint(origin.checkpoint)[1]
-        _encoder_of(checkpoint)
+        encoder_of(checkpoint.text_encoder)
         return
     encoder = load_text_encoder(origin.text_encoder)
     config = _config(origin, encoder)
@@ -120,7 +120,7 @@ def prepare(reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed:
     phrases = reader.header.phrases
     if origin.checkpoint is not None:
         model, checkpoint = load_checkpoint(origin.checkpoint)
-        encoder = _encoder_of(checkpoint)
+        encoder = encoder_of(checkpoint.text_encoder)
         features = phrase_features(encoder, phrases)
         config = _extended(checkpoint.model, origin)
         new = sorted(set(reader.header.structures) - set(checkpoint.structures))
@@ -212,14 +212,3 @@ def _extended(config: ModelConfig, origin: Origin) -> ModelConfig:
     return config.model_copy(
         update={"adapters": config.adapters or origin.adapters, "travel": config.travel or origin.travel}
     )
-
-
-def _encoder_of(checkpoint: Checkpoint) -> TextEncoder:
-    wanted = checkpoint.text_encoder
-    encoder = load_text_encoder(wanted.name)
-    if encoder.revision != wanted.revision:
-        raise FluoroError(
-            f"text encoder {wanted.name}: revision is {encoder.revision}, the checkpoint needs {wanted.revision}",
-            "use the fluoro version that trained it, or train from scratch",
-        )
-    return encoder

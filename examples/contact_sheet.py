@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fluorosam_cli.artefacts import find_artefacts, read_lines
 from fluorosam_cli.contracts import View, Views
@@ -93,7 +93,7 @@ def pair(folder: Path, view: View, choice: Choice, size: int) -> Image.Image:
     overlay = Image.fromarray(draw(grey, _layers(view, choice)))
     picture = Image.new("RGB", (2 * size, size + CAPTION_PX), BACKGROUND)
     for left, image in ((0, plain), (size, overlay)):
-        image.thumbnail((size, size), Image.Resampling.LANCZOS)
+        image = ImageOps.contain(image, (size, size), Image.Resampling.LANCZOS)
         picture.paste(image, (left, CAPTION_PX))
     text = f"{view.view}   {view.case}   {view.kvp:.0f} kVp  {view.mas:.2g} mAs   {len(view.structures)} masks"
     ImageDraw.Draw(picture).text((4, 4), text, fill=INK, font=ImageFont.load_default(15))

@@ -114,19 +114,22 @@ class FluoroSAM(nn.Module):
             dense = self.prompt_encoder.dense(prompts.mask_logits, has_mask)
             return self.mask_decoder(of_images(embedding, image), position, dense, tokens, keep)
         previous, known = prompts.mask_logits.clamp(-LOGIT_MAX, LOGIT_MAX), has_mask
+        presence = torch.zeros((), device=tokens.device)
         if self.text_map is not None:  # words have drawn a first mask before the decoder starts
             pixels = self.word_pixels(embedding) if word_pixels is None else word_pixels
             assert pixels is not None
             first = self.text_map(of_images(pixels, image), token[:, None])
             previous = torch.where(_column(has_mask), previous, first)
             known = has_mask | prompts.has_text
+            presence = self.text_map.presence(first)[:, 0] * prompts.has_text
         previous = previous * _column(known)
         pictures = draw(previous, known, prompts.points_xy, prompts.point_labels, self.config.image_size_px)
         dense, *drawn = self.detail_path.prompt(pictures)
         grid, *finer = (of_images(x, image) for x in self.detail_path.image(embedding))
         details = [a + b for a, b in zip(finer, drawn, strict=True)]
         decoded = self.mask_decoder(grid, position, dense, tokens, keep, details)
-        return replace(decoded, masks=decoded.masks + previous)  # the decoder corrects what is there
+        # The decoder corrects what is there.
+        return replace(decoded, masks=decoded.masks + previous, presence=decoded.presence + presence)
 
     def as_mask_input(self, logits: Tensor) -> Tensor:
         """Chosen logits (N, h, w) -> (N, 1, mask_input_px, mask_input_px), to be fed back as a prompt."""

@@ -11,6 +11,7 @@ from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.model.layers import MLP, LayerNorm2d, PatchConv2d
 
 PRIOR_LOGIT = -2.0  # most pixels belong to no given structure
+SUREST = 16  # pixels that say whether a structure is there at all
 
 
 class TextMap(nn.Module):
@@ -22,6 +23,8 @@ class TextMap(nn.Module):
         self.query = MLP(dim, dim, width, 2)
         self.norm = nn.LayerNorm(width)
         self.offset = nn.Parameter(torch.tensor(PRIOR_LOGIT))
+        self.presence_scale = nn.Parameter(torch.tensor(1.0))
+        self.presence_offset = nn.Parameter(torch.tensor(0.0))
 
     def pixels(self, embedding: Tensor, position: Tensor) -> Tensor:
         """Embedding (B, detail_dim, h, w), its positions (1, dim, h, w) -> (B, dim / 4, h, w).
@@ -34,3 +37,8 @@ class TextMap(nn.Module):
         """Features (N, dim / 4, h, w) and K tokens for each (N, K, dim) -> logits (N, K, h, w)."""
         query = self.norm(self.query(token))
         return torch.einsum("nkc,nchw->nkhw", query, pixels) / query.shape[-1] ** 0.5 + self.offset
+
+    def presence(self, logits: Tensor) -> Tensor:
+        """Logits (N, K, h, w) of `forward` -> logits (N, K) of "what the words name is in the image"."""
+        surest = logits.flatten(2).topk(SUREST, dim=2).values.mean(2)
+        return self.presence_scale * surest + self.presence_offset

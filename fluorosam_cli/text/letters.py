@@ -3,7 +3,8 @@
 Sentence encoders cut a misspelt word into pieces that have nothing in common with those of the right one. Runs of a few
 letters mostly survive a spelling error (Bojanowski et al. 2017, "Enriching word vectors with subword information"), and
 so do most of the words that are left when any one letter is taken out (Garbe 2012, "Symmetric delete spelling
-correction"). Numbers stay whole.
+correction"). Numbers stay whole. Words of a side are left out: `marks` reads them, and a structure and its mirror image
+then share their letters, so that what is learnt on the left serves the right.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
+from fluorosam_cli.anatomy.marks import is_side
 from fluorosam_cli.anatomy.wording import content_bag
 
 SIZE = 2048
@@ -25,7 +27,8 @@ def letters(phrases: Sequence[str]) -> np.ndarray:
     vectors = np.zeros((len(phrases), SIZE), np.float32)
     for row, phrase in zip(vectors, phrases, strict=True):
         for word in content_bag(phrase):
-            row += _vector(word)
+            if not is_side(word):
+                row += _vector(word)
     return vectors * (LENGTH / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
 
 

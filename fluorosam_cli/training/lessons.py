@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fluorosam_cli.anatomy import marks
 from fluorosam_cli.anatomy.lexicon import Phrase, lexicon
 from fluorosam_cli.artefacts import read_header, read_lines
 from fluorosam_cli.contracts import Description, Descriptions, ShardsPhrase
@@ -17,7 +18,7 @@ from fluorosam_cli.text.phrases import has_one_size, names, phrases_of
 from fluorosam_cli.text.strangers import Strangers
 from fluorosam_cli.text.typos import misspelt
 
-PLAIN, MISSPELT, STRANGE = 160, 96, 64  # phrases of a batch, the last two new in each, without their sentences
+PLAIN, MISSPELT, STRANGE = 128, 160, 64  # phrases of a batch, the last two new in each, without their sentences
 WITH_SENTENCE = 32  # misspelt ones, and as many strange ones, out of `EMBEDDED`
 EMBEDDED = 1500
 FEATURE_DROPOUT, SENTENCE_DROPOUT = 0.3, 0.5  # the latter takes all but letters and marks away
@@ -102,6 +103,7 @@ class Lessons:
         keep = (torch.rand(features.shape, generator=self._torch) >= FEATURE_DROPOUT) / (1 - FEATURE_DROPOUT)
         without = torch.rand(len(features), generator=self._torch) < SENTENCE_DROPOUT
         keep[without, :-SURFACE] = 0
+        keep[:, -marks.SIZE :] = 1  # a side that goes unheard would be another structure's
         return features * keep, target
 
     def _rows(self, count: int) -> np.ndarray:

@@ -94,18 +94,22 @@ class Objective(nn.Module):
                 size, fed_back = masks.shape[-1], self.model.as_mask_input(best)
                 asked = next_clicks(asked, best, fed_back, target, size, later[:, number], recipe)
         per_prompt = (mask_sum + iou_sum + presence_sum + TRAVEL_WEIGHT * travel_sum) / rounds
-        per_image = per_prompt.unflatten(0, (images, prompts)).mean(1) + MAP_WEIGHT * by_map
+        per_image = per_prompt.unflatten(0, (images, prompts)).mean(1) + by_map
         mask, iou, presence, travel = (
             value.detach().mean() / rounds for value in (mask_sum, iou_sum, presence_sum, travel_sum)
         )
         return Losses(per_image.mean(), mask, iou, presence, travel, first_iou, per_image.detach())
 
     def _map_loss(self, pixels: Tensor | None, batch: dict[str, Tensor]) -> Tensor:
-        """Loss of the text map over every structure of each image, absent ones included, (B,)."""
+        """Losses of the text map, its masks and presence, over every structure of each image, absent ones too, (B,)."""
         if self.model.text_map is None or pixels is None:
             return batch["image"].new_zeros(len(batch["image"]))
         shape = batch["phrase"].shape
         token, _ = self.model.text_head(self.phrase_features[batch["phrase"].flatten()])
-        logits = self.model.text_map(pixels, token.unflatten(0, shape)).flatten(0, 1).float()
+        logits = self.model.text_map(pixels, token.unflatten(0, shape))
+        presence = self.model.text_map.presence(logits).float()
+        missed = F.binary_cross_entropy_with_logits(presence, batch["present"], reduction="none")
+        logits = logits.flatten(0, 1).float()
         target = shrink(batch["masks"].flatten(0, 1), logits.shape[-1])
-        return (map_loss(logits, target) * batch["usable"].flatten()).unflatten(0, shape).mean(1)
+        wrong = map_loss(logits, target).unflatten(0, shape)
+        return ((MAP_WEIGHT * wrong + missed) * batch["usable"]).mean(1)

@@ -12,7 +12,7 @@ from fluorosam_cli.anatomy.structures import names as anatomy
 from fluorosam_cli.tools.catalogue import catalogue
 
 OWN = "own "  # begins the facet that no other name has
-OWN_SHARE = 0.3  # its share in the prototype
+OWN_SHARE = 0.1  # its share in the prototype: the more, the less the left one learns from the right one
 
 
 class Prototypes(torch.nn.Module):

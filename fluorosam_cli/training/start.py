@@ -22,7 +22,6 @@ from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM, preset
 from fluorosam_cli.model.foreign import Loaded, load_backbone, load_foreign, read_tensors
 from fluorosam_cli.model.quantiser import TextHead
-from fluorosam_cli.prediction.predictor import builtin_checkpoint
 from fluorosam_cli.text.encoder import TextEncoder, encoder_of, load_text_encoder
 from fluorosam_cli.training.words import HEADER as WORDS
 from fluorosam_cli.training.words import check_words, learn_words, load_words, phrase_features, save_words
@@ -67,7 +66,7 @@ def find_origin(*, preset: str | None, text_encoder: str | None, checkpoint: str
     """The origin that the command line describes. What a checkpoint decides cannot be asked for as well."""
     if checkpoint is None:
         return Origin(preset=preset or "small", text_encoder=text_encoder or "minilm", **others)
-    folder = builtin_checkpoint() if checkpoint == "builtin" else find_checkpoint(Path(checkpoint))
+    folder = find_checkpoint(checkpoint)
     header = read_header(folder / CHECKPOINT, Checkpoint)
     for option, given, has in (
         ("--preset", preset, header.model.preset),

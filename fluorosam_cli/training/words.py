@@ -26,7 +26,7 @@ from fluorosam_cli.training.prototypes import Prototypes
 HEADER = "words.json"
 WEIGHTS = "words.safetensors"
 AT_ONCE = 1024  # phrases, sorted by length inside the encoder
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 24, 150, 1200
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 24, 150, 1500
 LEARNING_RATE = 4e-3
 SHARPNESS = 8.0  # of the choice between prototypes
 STRANGE_WEIGHT = 4.0  # of a phrase that names nothing: those to come are stranger than these
@@ -92,7 +92,7 @@ def learn_words(
 
 def _fit(head: TextHead, prototypes: Prototypes, lessons: Lessons, track: Track) -> None:
     parameters = [*head.mlp.parameters(), *head.familiar.parameters(), *prototypes.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01, fused=True)
     steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * len(lessons.texts) // PLAIN))
     for step in track(range(steps), "words", steps, "steps"):
         for group in optimiser.param_groups:

@@ -158,6 +158,23 @@ def test_marks():
     assert stated("L femur") == (["left"], [], [])
     assert stated("rib 5R") == (["right"], [5], [])
     assert stated("both femora on this X-ray") == (["left", "right"], [], [])
+    assert stated("both bones of the left forearm") == (["left"], [], [])
     assert stated("left rib X") == (["left"], [10], [])
     assert stated("spleen") == ([], [], [])
     assert marks("left rib 5").vector() == (1, 0, *(n == 5 for n in range(1, 13)), 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lfet femur", "left femur"),
+        ("rigth kidney", "right kidney"),
+        ("seocnd rib on the lft", "second rib on the left"),
+        ("costa quata sinstra", "costa quarta sinistra"),
+        ("twelth thorasic vertebra", "twelfth thoracic vertebra"),
+        ("let me see the light leaf stent in the teeth", "the"),
+        ("weight-bearing bone", "bone"),
+    ],
+)
+def test_marks_with_one_letter_wrong(typed, meant):
+    assert marks(typed) == marks(meant)

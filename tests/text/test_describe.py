@@ -149,7 +149,7 @@ def suggestions(name):
     side = "left" if name.endswith("left") else "right"
     other = {"left": "right", "right": "left"}[side]
     return {
-        f"kidney_{side}": [f"{side} bean-shaped organ", f"{other} bean-shaped organ", f"{side} liver"],
+        f"kidney_{side}": [f"{side} bean-like organ", f"{other} bean-like organ", f"{side} liver"],
         "spleen": ["fist-sized organ of the immune system", "spleen", "liver", "fist-sized organ of the immune system"],
     }.get(name, [f"outline of {name.replace('_', ' ')} please"])
 
@@ -163,13 +163,13 @@ def test_suggestions_are_checked_and_cached(fluoro, tmp_path, llm_server):
     assert len(llm_server.requests) == 2  # refused once, then answered
     kept = [record for record in records(tmp_path / "a") if record.source == "llm"]
     assert [(record.name, record.text) for record in kept] == [
-        ("kidney_left", "left bean-shaped organ"),
-        ("kidney_right", "right bean-shaped organ"),
+        ("kidney_left", "left bean-like organ"),
+        ("kidney_right", "right bean-like organ"),
         ("spleen", "fist-sized organ of the immune system"),
     ]
     assert {record.model for record in kept} == {"tiny"}
     assert all(len(record.prompt_sha256) == 64 for record in kept)
-    assert "rejected kidney_left: 'right bean-shaped organ': says right, not left" in err
+    assert "rejected kidney_left: 'right bean-like organ': says right, not left" in err
     assert "rejected kidney_left: 'left liver': contains 'liver', which names liver" in err
     assert "rejected spleen: 'liver': names liver" in err
     assert "rejected spleen: 'spleen': already names spleen" in err

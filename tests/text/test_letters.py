@@ -18,6 +18,12 @@ def test_how_a_phrase_is_typed_and_its_word_order_change_nothing():
         np.testing.assert_allclose(other, one, atol=1e-6)
 
 
+def test_a_structure_and_its_mirror_image_share_their_letters():
+    left, *others = letters(["left femur", "right femur", "femur", "rihgt femur", "femur sinistrum"])
+    for other in others:
+        np.testing.assert_allclose(other, left, atol=1e-6)
+
+
 def test_a_spelling_error_leaves_a_word_nearest_to_itself_and_numbers_are_whole():
     words = ["femur", "clavicle", "scapula", "bladder", "trachea"]
     wrong = ["femr", "clavicel", "scapulla", "bladdr", "tracjea"]

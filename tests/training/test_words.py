@@ -10,6 +10,7 @@ from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.fluorosam import preset
 from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.text.encoder import load_text_encoder
+from fluorosam_cli.training import lessons
 from fluorosam_cli.training import words as stage
 from fluorosam_cli.training.lessons import all_phrases
 from fluorosam_cli.training.prototypes import base_of, facets
@@ -25,8 +26,16 @@ def phrases_of(*prefixes):
     return [ShardsPhrase(structure=n, text=p.text, split=p.split) for n in chosen for p in lexicon()[n]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_sentences():
+    """Most of the time of a lesson goes to sentence embeddings; 200 phrases with one are plenty for a few names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lessons, "EMBEDDED", 200)
+        yield
+
+
 @pytest.fixture(scope="module")
-def taught():
+def taught(few_sentences):
     phrases = phrases_of("femur_", "humerus_", "kidney_", "rib_left_3", "rib_left_4", "vertebrae_L3", "vertebrae_L4")
     features = phrase_features(ENCODER, phrases)
     return phrases, features, learn_words(phrases, features, CONFIG, ENCODER)

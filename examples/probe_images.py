@@ -1,0 +1,34 @@
+"""Labelled images made into two further questions for `fluoro eval`: turned negative, and asked for what is absent.
+
+Usage: python examples/probe_images.py IMAGES OUT [--negative] [--absent femur_left,sacrum]
+
+IMAGES and OUT are folders with images/ and masks/ID/STRUCTURE.png. An empty mask says that a structure is absent.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--negative", action="store_true", help="dark where it was bright")
+    parser.add_argument("--absent", default="", help="structures that no image shows, with commas between")
+    options = parser.parse_args()
+    shutil.copytree(options.images / "masks", options.out / "masks")
+    (options.out / "images").mkdir()
+    for path in sorted((options.images / "images").iterdir()):
+        image = ImageOps.exif_transpose(Image.open(path)).convert("L")
+        (ImageOps.invert(image) if options.negative else image).save(options.out / "images" / f"{path.stem}.png")
+        for name in filter(None, options.absent.split(",")):
+            empty = np.zeros((image.height, image.width), np.uint8)
+            Image.fromarray(empty).save(options.out / "masks" / path.stem / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# The built-in checkpoint, from three bodies and our own phantoms: simulated X-rays, words, shards, training, scores.
+# Interrupted? The same command continues.
+#
+#   WHOLE_BODY  labels.nii.gz, body.nii.gz and labels.json of a whole-body label phantom (HU are drawn: phantom_hu.py)
+#   CHEST, ABDOMEN  ct.nii.gz and seg.nii.gz (with labels.json) of one labelled CT each
+#   REAL        optional: real images with masks (images/, masks/ID/STRUCTURE.png), to measure on and never to train on
+#
+# Usage: [STEPS=2400] [SEED=0] [DEVICE=cpu] [REAL=folder] examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
+set -euo pipefail
+whole_body=$1 chest=$2 abdomen=$3
+out=${4:-builtin}
+export OMP_WAIT_POLICY=PASSIVE
+here=$(dirname "$0")
+began=$SECONDS
+
+step() { printf '\n== %s  (%s)\n' "$*" "$(date +%T)" >&2; }
+
+step "1/6  bodies: five whole ones with tissues of their own, two real CTs, fourteen phantoms"
+[ -d "$out/whole" ] || python "$here/phantom_hu.py" "$whole_body"/labels.nii.gz "$whole_body"/body.nii.gz \
+  "$whole_body"/labels.json "$out/whole" --count 5
+fluoro segment-ct "$out/whole/scans" --labels "$out/whole/labels" -o "$out/ct_whole" --resume
+fluoro segment-ct "$chest/ct.nii.gz" --labels "$chest/seg.nii.gz" -o "$out/ct_chest" --resume
+fluoro segment-ct "$abdomen/ct.nii.gz" --labels "$abdomen/seg.nii.gz" -o "$out/ct_abdomen" --resume
+fluoro phantom "$out/phantoms" --count 14 --spacing 3 --region body --seed 77 --resume
+fluoro segment-ct "$out/phantoms/scans" --labels "$out/phantoms/labels" -o "$out/ct_phantoms" --resume
+
+step "2/6  views of bodies that are deformed in turn; more than a quarter are frontal chests"
+render() {  # NAME CASES VIEWS DEFORMED SEED ...
+  fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed "$5" "${@:6}" --size 256 \
+    --integrals --integrals-size 192 --tools-per-view 0-2 -o "$out/views/$1" --resume
+}
+frontal=(--random-share 0 --view chest_pa --view chest_ap --view chest_supine_portable)
+any=(--random-share 0.25)
+render chest_frontal ct_chest 400 9 1 "${frontal[@]}"
+render whole_frontal ct_whole 70 4 2 "${frontal[@]}"
+render whole_any ct_whole 70 2 3 "${any[@]}"
+render phantoms_any ct_phantoms 26 1 4 "${any[@]}"
+render phantoms_frontal ct_phantoms 10 1 5 "${frontal[@]}"
+render abdomen_any ct_abdomen 160 5 6 "${any[@]}"
+render chest_any ct_chest 120 3 7 "${any[@]}"
+
+step "3/6  shards at 256 px: one whole body and two phantoms held out for testing, one phantom for choosing"
+fluoro describe -o "$out/descriptions" --resume
+printf '%s\n' body_04 phantom_0012 phantom_0013 > "$out/test_cases.txt"
+printf '%s\n' phantom_0011 > "$out/val_cases.txt"
+fluoro pack "$out"/views/* --descriptions "$out/descriptions" --size 256 \
+  --val "$out/val_cases.txt" --test "$out/test_cases.txt" -o "$out/shards" --resume
+
+step "4/6  words, then masks"
+fluoro words --preset small -o "$out/words" --resume
+fluoro train "$out/shards" --words "$out/words" --preset small --steps "${STEPS:-2400}" --batch 16 \
+  --learning-rate 2e-3 --gpus 2 ${DEVICE:+--device "$DEVICE"} --seed "${SEED:-0}" -o "$out/run" --resume
+
+step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"
+fluoro eval "$out/run" "$out/shards" --split test --limit 120 --prompts text,text+points,presence --clicks 3 --noc 0 \
+  -o "$out/simulated" --resume
+if [ -n "${REAL:-}" ]; then
+  absent=femur_left,femur_right,tibia_left,tibia_right,fibula_left,fibula_right,patella_left,patella_right,hip_left
+  absent+=,hip_right,sacrum,urinary_bladder,prostate,vertebrae_L5,vertebrae_S1,metatarsal_left,tarsal_right
+  absent+=,carpal_right,metacarpal_left,brain
+  [ -d "$out/images_absent" ] || python "$here/probe_images.py" "$REAL" "$out/images_absent" --absent "$absent"
+  [ -d "$out/images_negative" ] || python "$here/probe_images.py" "$REAL" "$out/images_negative" --negative
+  fluoro eval "$out/run" "$REAL" --prompts text,text+points,paraphrases --clicks 8 --noc 0 -o "$out/real" --resume
+  fluoro eval "$out/run" "$out/images_negative" --prompts text -o "$out/negative" --resume
+  fluoro eval "$out/run" "$out/images_absent" --prompts presence -o "$out/absent" --resume
+fi
+
+step "6/6  done in $((SECONDS - began)) s, $(du -sh "$out" | cut -f1) on disk: the checkpoint is $out/run/best"

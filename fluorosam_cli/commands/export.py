@@ -1,6 +1,5 @@
 """`fluoro export`: a checkpoint -> the same network for other runtimes."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,25 +15,22 @@ def register(app: typer.Typer) -> None:
 def export(
     stage: Stage,
     checkpoint: Annotated[
-        Path | None,
-        typer.Argument(help="Checkpoint or run folder.", show_default="the built-in one"),
-    ] = None,
+        str, typer.Argument(help="Checkpoint or run folder; `builtin` is the one that is shipped.")
+    ] = "builtin",
     onnx: Annotated[bool, typer.Option("--onnx", help="Encoder and decoder as ONNX files.")] = False,
 ) -> dict[str, object]:
     """Write the network as ONNX for onnxruntime, browsers or C++; docs/onnx.md says how to use it."""
     if not onnx:
         raise UsageError("no format is named", "fluoro export --onnx")
     from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
-    from fluorosam_cli.model.checkpoint import find_checkpoint
-    from fluorosam_cli.prediction.onnx_export import HEADER, export_onnx
-    from fluorosam_cli.prediction.predictor import builtin_checkpoint
+    from fluorosam_cli.prediction.onnx_export import HEADER, export_onnx, load_exportable
 
-    found = find_checkpoint(checkpoint) if checkpoint is not None else builtin_checkpoint()
+    exportable = load_exportable(checkpoint)
     if stage.dry_run:
-        return stage.plan(checkpoint=str(found))
-    with stage.output(HEADER, inputs=[found / CHECKPOINT]) as output:
+        return stage.plan(checkpoint=str(exportable.folder), phrases=len(exportable.phrases))
+    with stage.output(HEADER, inputs=[exportable.folder / CHECKPOINT]) as output:
         if not output.finished:
-            output.finish(export_onnx(found, output.path))
+            output.finish(export_onnx(exportable, output.path))
             output.done = 1
     files = sorted(path for path in stage.folder.iterdir() if path.suffix in (".onnx", ".f32"))
     return {path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in files}

@@ -3,8 +3,9 @@
 import logging
 import sys
 import tempfile
-from contextlib import ExitStack
-from itertools import count
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +15,7 @@ from fluorosam_cli.commands.stage import Stage, command
 from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from fluorosam_cli.artefacts import Output
     from fluorosam_cli.contracts import Prediction, Prompt
-    from fluorosam_cli.prediction.batch import Job
     from fluorosam_cli.prediction.predictor import Predictor
     from fluorosam_cli.prediction.write import Segmented
 
@@ -48,8 +45,8 @@ def predict(
         Path | None, typer.Option(help='prompts.json, or a list such as [{"text": "heart"}].', show_default=False)
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint or run folder.", show_default="the built-in one")
-    ] = None,
+        str, typer.Option(help="Checkpoint or run folder; `builtin` is the one that is shipped.")
+    ] = "builtin",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threshold: Annotated[float, typer.Option(help="A pixel is in the mask above this probability.")] = 0.5,
     tta: Annotated[bool, typer.Option("--tta", help="Average over five looks at the image: slower, steadier.")] = False,
@@ -69,136 +66,89 @@ def predict(
     ] = None,
 ) -> dict[str, object]:
     """Segment what phrases name, points mark or a box encloses. Points, box and mask go with every phrase."""
-    kinds = _formats(format or [])
-    asked, folder = _asked(phrases or [], point or [], box, mask, everything, prompts)
+    from fluorosam_cli.prediction.formats import check_formats, write_coco
+
+    formats = check_formats(format or [])
+    asked, masks_at = _asked(phrases or [], point or [], box, mask, everything, prompts)
     _check_folder(stage)
     from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
     from fluorosam_cli.model.checkpoint import find_checkpoint
-    from fluorosam_cli.prediction.batch import job_of, names_of, parse_frames, read_stdin
-    from fluorosam_cli.prediction.images import find_images, read_frames
-    from fluorosam_cli.prediction.predictor import Predictor, builtin_checkpoint, choose_device
+    from fluorosam_cli.prediction.answers import Request
+    from fluorosam_cli.prediction.batch import Job, job_of, names_of, parse_frames, read_stdin, segment
+    from fluorosam_cli.prediction.images import find_images
+    from fluorosam_cli.prediction.predictor import Predictor, choose_device
     from fluorosam_cli.prediction.prompts import read_masks
+    from fluorosam_cli.prediction.write import HEADER, is_done, read_prediction, write_prediction
+    from fluorosam_cli.text.encoder import encoder_of
 
     wanted = None if frames is None else parse_frames(frames)
     with ExitStack() as cleanup:
         if image == "-":
             scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fluoro-")))
-            found = [read_stdin(sys.stdin.buffer, scratch)]
+            paths = [read_stdin(sys.stdin.buffer, scratch)]
         else:
-            found = find_images(image)
-        checkpoint = find_checkpoint(model) if model is not None else builtin_checkpoint()
-        device = choose_device(device)
+            paths = find_images(image)
+        checkpoint, device = find_checkpoint(model), choose_device(device)
+        alone = len(paths) == 1 and not Path(image).is_dir()
         jobs: list[Job] = []
         failed: list[str] = []
-        alone = len(found) == 1 and not Path(image).is_dir()
-        for path, name in zip(found, names_of(found), strict=True):
-            try:
+        for path, name in zip(paths, names_of(paths), strict=True):
+            with _listed(failed, alone):
                 jobs.append(job_of(path, name, wanted))
-            except FluoroError as error:
-                if alone:
-                    raise
-                failed.append(error.problem)
         images = sum(len(job.frames) for job in jobs)
         if stage.dry_run:
-            plan = stage.plan(images=images, prompts=len(asked), checkpoint=str(checkpoint))
-            return {**plan, "failed": failed}
+            return {**stage.plan(images=images, prompts=len(asked), checkpoint=str(checkpoint)), "failed": failed}
         predictor = Predictor.from_checkpoint(checkpoint, device, threshold)
+        if everything or any(prompt.text for prompt in asked):
+            encoder_of(predictor.checkpoint.text_encoder)  # what is wrong with it is wrong for every image
         _warn_of_words(asked, predictor)
-        masks = read_masks(asked, folder)
+        request = Request(asked, read_masks(asked, masks_at), invert, tta)
+        single = alone and images == 1  # its results lie in the output folder itself, others have a folder each
 
-        def segmented(job: "Job", numbers: list[int]) -> "Iterator[Segmented]":
-            from fluorosam_cli.prediction.answers import answer_everything, answer_prompts
-            from fluorosam_cli.prediction.write import Segmented
+        places = {(job, frame): "" if single else job.folder_name(frame) for job in jobs for frame in job.frames}
+        done = {key for key, name in places.items() if stage.options["resume"] and is_done(stage.folder / name)}
 
-            for radiograph in read_frames(job.path, numbers, invert):
-                predictor.set_image(radiograph.for_network, tta)
-                absent: dict[str, float] = {}
-                if everything:
-                    answers, absent = answer_everything(predictor)
-                else:
-                    answers = answer_prompts(predictor, asked, masks)
-                yield Segmented(job.path, radiograph, answers, predictor.checkpoint_sha256, absent)
+        def segmented() -> "Iterator[tuple[str, Segmented]]":
+            for job in jobs:
+                with _listed(failed, alone):
+                    for one in segment(predictor, request, job, [n for n in job.frames if (job, n) not in done]):
+                        yield places[job, one.radiograph.frame], one
 
-        run = _one if alone and images == 1 else _many
-        return run(stage, jobs, segmented, kinds, largest_component, failed, [checkpoint / CHECKPOINT, *found], device)
-
-
-def _one(
-    stage: Stage,
-    jobs: "list[Job]",
-    segmented: "Callable[[Job, list[int]], Iterator[Segmented]]",
-    kinds: list[str],
-    largest: bool,
-    failed: list[str],
-    inputs: list[Path],
-    device: str,
-) -> dict[str, object]:
-    """One image: its results lie in the output folder itself."""
-    from fluorosam_cli.prediction.formats import write_coco
-    from fluorosam_cli.prediction.write import HEADER, write_masks
-
-    done = next(segmented(jobs[0], list(jobs[0].frames)))  # whatever is wrong shows before a folder is made
-    _choose_folder(stage, jobs[0].folder_name(jobs[0].frames[0]))
-    with stage.output(HEADER, inputs=inputs, device=device) as output:
-        header = write_masks(output.path, done, kinds, largest)
-        if "coco" in kinds:
-            write_coco(output.path, [("", header)])
-        output.finish(header)
-        output.done = 1
-    _report(header, stage.folder)
-    return _summary(stage, [header], failed)
+        left = images - len(done)
+        results = segmented() if single else iter(stage.track(segmented(), "predict", left, "images"))
+        first = list(islice(results, 1))  # whatever is wrong with a single image shows before a folder is made
+        if stage.options["out"] is None:
+            source = Path(image).resolve()
+            name = jobs[0].name if alone else source.name if source.is_dir() else "images"
+            stage.folder = _fresh_folder(stage.folder, jobs[0].folder_name(jobs[0].frames[0]) if single else name)
+        inputs = [checkpoint / CHECKPOINT, *(job.path for job in jobs), *(masks_at / name for name in request.masks)]
+        inputs += [] if prompts is None else [prompts]
+        headers: list[Prediction] = []
+        with stage.output(HEADER if single else None, inputs=inputs, device=device) as output:
+            output.failed, output.skipped = failed, len(done)
+            for name, one in chain(first, results):
+                with _listed(failed, alone):
+                    headers.append(write_prediction(output.path / name, one, formats, largest_component))
+                    output.done += 1
+                    _report(headers[-1], output.path / name)
+            if "coco" in formats:
+                there = [name for name in places.values() if is_done(output.path / name)]
+                write_coco(output.path, [(name, read_prediction(output.path / name)) for name in there])
+    summary: dict[str, object] = {"images": len(headers), "masks": sum(len(header.masks) for header in headers)}
+    if stage.options["json"]:
+        summary["predictions"] = [header.model_dump(mode="json") for header in headers]
+    return {**summary, "failed": failed}
 
 
-def _many(
-    stage: Stage,
-    jobs: "list[Job]",
-    segmented: "Callable[[Job, list[int]], Iterator[Segmented]]",
-    kinds: list[str],
-    largest: bool,
-    failed: list[str],
-    inputs: list[Path],
-    device: str,
-) -> dict[str, object]:
-    """Several images or frames: a folder for each."""
-    from fluorosam_cli.artefacts import read_header
-    from fluorosam_cli.contracts import Prediction
-    from fluorosam_cli.prediction.formats import write_coco
-    from fluorosam_cli.prediction.write import HEADER
-
-    source = Path(stage.resolved["image"])
-    _choose_folder(stage, jobs[0].name if len(jobs) == 1 else source.resolve().name if source.is_dir() else "images")
-    headers: list[Prediction] = []
-    with stage.output(None, inputs=inputs, device=device) as output:
-        output.failed += failed
-        for job in stage.track(jobs, "predict", len(jobs), "images"):
-            left = [n for n in job.frames if not (output.path / job.folder_name(n) / HEADER).is_file()]
-            output.skipped += len(job.frames) - len(left)
-            try:
-                headers += _write_frames(output, job, segmented(job, left), kinds, largest)
-            except FluoroError as error:
-                output.failed.append(error.problem)
-        if "coco" in kinds:
-            names = [job.folder_name(number) for job in jobs for number in job.frames]
-            there = [name for name in names if (output.path / name / HEADER).is_file()]
-            write_coco(output.path, [(name, read_header(output.path / name / HEADER, Prediction)) for name in there])
-    return _summary(stage, headers, output.failed)
-
-
-def _write_frames(
-    output: "Output", job: "Job", results: "Iterator[Segmented]", kinds: list[str], largest: bool
-) -> "list[Prediction]":
-    from fluorosam_cli.artefacts import write_json
-    from fluorosam_cli.prediction.write import HEADER, write_masks
-
-    headers = []
-    for one in results:
-        folder = output.path / job.folder_name(one.radiograph.frame)
-        header = write_masks(folder, one, kinds, largest)
-        write_json(folder / HEADER, header)
-        headers.append(header)
-        output.done += 1
-        _report(header, folder)
-    return headers
+@contextmanager
+def _listed(failed: list[str], alone: bool) -> Iterator[None]:
+    """Of one image among several, what is wrong goes into the list, and the others go on."""
+    try:
+        yield
+    except FluoroError as error:
+        if alone:
+            raise
+        failed.append(error.problem)
 
 
 def _asked(
@@ -219,33 +169,23 @@ def _asked(
     ), Path() if mask is None else mask.parent
 
 
-def _formats(names: list[str]) -> list[str]:
-    known = ("coco", "nifti", "npz", "dicom-seg")
-    for name in names:
-        if name not in known:
-            raise UsageError(f"--format {name}: not known", f"choose among {', '.join(known)}; PNG is always written")
-    return list(dict.fromkeys(names))
-
-
 def _check_folder(stage: Stage) -> None:
     for option in ("resume", "overwrite"):
         if stage.options[option] and stage.options["out"] is None:
             raise UsageError(f"--{option} without -o: every call gets a fresh folder", "say which folder with -o")
 
 
-def _choose_folder(stage: Stage, stem: str) -> None:
-    """Without -o every call gets a fresh folder: predictions/STEM-001, -002, ..."""
-    if stage.options["out"] is not None:
-        return
-    stage.folder.mkdir(parents=True, exist_ok=True)
+def _fresh_folder(parent: Path, stem: str) -> Path:
+    """Without -o every call gets a folder of its own: predictions/STEM-001, -002, ..."""
+    parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
-        folder = stage.folder / f"{stem}-{number:03d}"
+        folder = parent / f"{stem}-{number:03d}"
         try:
             folder.mkdir()
         except FileExistsError:
             continue
-        stage.folder = folder
-        return
+        return folder
+    raise AssertionError
 
 
 def _warn_of_words(prompts: "list[Prompt]", predictor: "Predictor") -> None:
@@ -267,10 +207,3 @@ def _report(header: "Prediction", folder: Path) -> None:
         elif mask.understood == "ambiguous":
             log.info('"%s": taken as "%s"', text, mask.asked)
         log.info("%s: %d px, predicted IoU %.2f", folder / mask.mask, mask.area_px, mask.score)
-
-
-def _summary(stage: Stage, headers: "list[Prediction]", failed: list[str]) -> dict[str, object]:
-    summary: dict[str, object] = {"images": len(headers), "masks": sum(len(header.masks) for header in headers)}
-    if stage.options["json"]:
-        summary["predictions"] = [header.model_dump(mode="json") for header in headers]
-    return {**summary, "failed": failed}

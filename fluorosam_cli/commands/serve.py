@@ -4,7 +4,6 @@ import logging
 import socket
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     model: Annotated[
-        Path | None, typer.Option(help="Checkpoint or run folder.", show_default="the built-in one")
-    ] = None,
+        str, typer.Option(help="Checkpoint or run folder; `builtin` is the one that is shipped.")
+    ] = "builtin",
     host: Annotated[
         str, typer.Option(help="Address to listen at; any but this machine's own needs the token.")
     ] = "127.0.0.1",
@@ -46,21 +45,19 @@ def serve(
 
     import uvicorn
 
-    from fluorosam_cli.model.checkpoint import find_checkpoint
     from fluorosam_cli.prediction.page.guard import is_loopback
     from fluorosam_cli.prediction.page.phrases import complete
     from fluorosam_cli.prediction.page.server import Page, create_app
-    from fluorosam_cli.prediction.predictor import Predictor, builtin_checkpoint
-    from fluorosam_cli.text.encoder import load_text_encoder
+    from fluorosam_cli.prediction.predictor import Predictor
+    from fluorosam_cli.text.encoder import encoder_of
 
-    checkpoint = find_checkpoint(model) if model is not None else builtin_checkpoint()
     listening = _listening(host, port)
     if token is None and not is_loopback(host):
         token = secrets.token_hex(16)
-    predictor = Predictor.from_checkpoint(checkpoint, device, threshold)
-    load_text_encoder(predictor.checkpoint.text_encoder.name)  # what is wrong with it shows before the page does
+    predictor = Predictor.from_checkpoint(model, device, threshold)
+    encoder_of(predictor.checkpoint.text_encoder)  # what is wrong with it shows before the page does
     threading.Thread(target=complete, args=("L3", ()), daemon=True).start()  # reads the lexicon, which takes seconds
-    options = [*(["--model", str(model)] if model else []), *(["--threshold", f"{threshold:g}"] * (threshold != 0.5))]
+    options = [*(["--model", model] * (model != "builtin")), *(["--threshold", f"{threshold:g}"] * (threshold != 0.5))]
     app = create_app(predictor, Page(token, (host,), tuple(options)))
     config = uvicorn.Config(app, log_level="critical", server_header=False, timeout_graceful_shutdown=5)
     address = _address(host, listening.getsockname()[1], token)

@@ -9,7 +9,7 @@ from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.evaluation import plots
 from fluorosam_cli.evaluation.evaluate import HEADER as METRICS
 from fluorosam_cli.evaluation.evaluate import REPORT, SAMPLES
-from fluorosam_cli.evaluation.page import facts, folded, interval, number, spoken, svg, table, write_page
+from fluorosam_cli.evaluation.page import PHRASES, difference, facts, folded, number, spoken, svg, table, write_page
 from fluorosam_cli.evaluation.samples import ABSENT, PARAPHRASE, Row, read_rows
 from fluorosam_cli.evaluation.summary import METRICS as SCORES
 from fluorosam_cli.evaluation.summary import Resampling
@@ -63,7 +63,7 @@ def compare(a: Evaluation, b: Evaluation, output: Output, seed: int) -> Comparis
         only_a=len(ours.keys() - theirs.keys()),
         only_b=len(theirs.keys() - ours.keys()),
     )
-    _write_report(output.path / REPORT, found)
+    _write_report(output.path / REPORT, found, a.metrics, b.metrics)
     output.done = sum(len(pairs) for pairs in by_prompt.values())
     output.finish(found)
     return found
@@ -94,8 +94,13 @@ def _paired(pairs: Pairs, prompt: str, resampling: Resampling) -> list[PairedSco
     return found
 
 
-def _write_report(path: Path, found: Comparison) -> None:
-    names = [f"{m.kind}, {m.name} ({m.sha256[:8]})" for m in (found.a, found.b)]
+def _write_report(path: Path, found: Comparison, a: Metrics, b: Metrics) -> None:
+    names = [
+        f"{one.model.kind}, {one.model.name} ({one.model.sha256[:8]}); phrases: {PHRASES[one.phrases]}"
+        for one in (a, b)
+    ]
+    one = "" if found.bootstrap_over == "cases" else "; there is one case, so they say nothing about other bodies"
+    hd95 = f"HD95, {' or '.join(dict.fromkeys([a.surface_unit, b.surface_unit]))} (lower is better)"
     data = found.data
     by_prompt = {metric: [s for s in found.prompts if s.metric == metric] for metric in ("dice", "iou", "nsd", "hd95")}
     dice = by_prompt["dice"]
@@ -103,9 +108,12 @@ def _write_report(path: Path, found: Comparison) -> None:
         f"<h3>{title}</h3>"
         + table(
             ["prompt", "A", "B", "B − A", "masks"],
-            [[s.prompt, number(s.a), number(s.b), interval(s.difference), str(s.masks)] for s in by_prompt[metric]],
+            [
+                [s.prompt, number(s.a, digits), number(s.b, digits), difference(s.difference, digits), str(s.masks)]
+                for s in by_prompt[metric]
+            ],
         )
-        for metric, title in (("iou", "IoU"), ("dice", "Dice"), ("nsd", "NSD"), ("hd95", "HD95 (lower is better)"))
+        for metric, title, digits in (("iou", "IoU", 3), ("dice", "Dice", 3), ("nsd", "NSD", 3), ("hd95", hd95, 1))
         if by_prompt[metric]
     )
     first = next((s.prompt for s in dice if s.prompt in ("text", "box", "points+1")), dice[0].prompt)
@@ -116,7 +124,7 @@ def _write_report(path: Path, found: Comparison) -> None:
         if s.prompt == first and s.metric == "dice"
     ]
     cells.sort(key=lambda cell: -cell[1].difference.mean)
-    rows = [[spoken(name), number(s.a), number(s.b), interval(s.difference), str(s.masks)] for name, s in cells]
+    rows = [[spoken(name), number(s.a), number(s.b), difference(s.difference), str(s.masks)] for name, s in cells]
     only = f"{found.only_a} answers of A and {found.only_b} of B have no partner and are left out" if (
         found.only_a or found.only_b
     ) else "every answer of each has its partner"  # fmt: skip
@@ -126,10 +134,16 @@ def _write_report(path: Path, found: Comparison) -> None:
             [
                 ("A", names[0]),
                 ("B", names[1]),
-                ("Data", f"{data.images} images of {data.cases} cases; sha256 {data.sha256[:12]}"),
+                (
+                    "Data",
+                    f"{data.images} images of {data.cases} case{'s' * (data.cases != 1)}; sha256 {data.sha256[:12]}",
+                ),
                 ("Pairs", f"the same mask and prompt; {only}"),
-                ("Differences", "B less A, means over structures; blue where the 95 % interval leaves out 0"),
-                ("Intervals", f"95 %, paired bootstrap over {found.bootstrap_over}"),
+                (
+                    "Differences",
+                    "B less A, means over structures; blue where the interval leaves out 0; one image has no spread",
+                ),
+                ("Intervals", f"95 %, paired bootstrap over {found.bootstrap_over}{one}"),
             ]
         ),
         "<h2>By prompt</h2>",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = """
-body { font: 15px/1.55 system-ui, "Segoe UI", sans-serif; color: #1c1c1c; background: #fff; max-width: 1080px;
+body { font: 15px/1.55 system-ui, "Segoe UI", sans-serif; color: #1c1c1c; background: #fff; max-width: 1180px;
   margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .3rem; }
 h2 { font-size: 1.15rem; margin: 2.6rem 0 .5rem; border-top: 1px solid #ddd; padding-top: 1.2rem; }
@@ -26,7 +26,7 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p { max-width: 78ch; margin: .5rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; margin: .6rem 0; }
 td, th { padding: .2rem .75rem; border-bottom: 1px solid #e4e4e4; text-align: right; white-space: nowrap; }
-td:first-child, th:first-child { text-align: left; padding-left: 0; }
+td:first-child, th:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; background: #fff; }
 th { font-weight: 600; border-bottom: 1px solid #999; }
 tr.head td { font-weight: 600; }
 svg, img { max-width: 100%; height: auto; }
@@ -37,6 +37,9 @@ figure { margin: 0; } figcaption { font-size: .82rem; line-height: 1.35; color: 
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .8rem 0; }
 dt { color: #666; } dd { margin: 0; }
 """
+
+
+PHRASES = {"file": "from the user's file", "all": "all", "train": "seen in training", "test": "held out of training"}
 
 
 def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
@@ -69,6 +72,11 @@ def interval(value: Estimate | None, digits: int = 3) -> str:
     if value is None:
         return "–"
     return f"{value.mean:.{digits}f} ({value.ci95_low:.{digits}f}–{value.ci95_high:.{digits}f})"
+
+
+def difference(value: Estimate, digits: int = 3) -> str:
+    mean, low, high = (f"{x:+.{digits}f}".replace("-", "−") for x in (value.mean, value.ci95_low, value.ci95_high))
+    return f"{mean} ({low} to {high})" if value.ci95_low < value.ci95_high else f"{mean} (no spread)"
 
 
 def number(value: float | None, digits: int = 3) -> str:

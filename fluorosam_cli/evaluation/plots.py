@@ -85,7 +85,7 @@ def paired_differences(pairs: Sequence[PairedScores], labels: Sequence[str], tit
     figure, axes = _figure(7.6, 1.0 + 0.24 * len(pairs))
     y = np.arange(len(pairs))[::-1]
     values = [pair.difference for pair in pairs]
-    clear = [v.ci95_low > 0 or v.ci95_high < 0 for v in values]
+    clear = [(v.ci95_low > 0 or v.ci95_high < 0) and v.ci95_low < v.ci95_high for v in values]
     axes.axvline(0, color="#888", lw=1)
     for at, value, sure in zip(y, values, clear, strict=True):
         axes.errorbar(

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 from fluorosam_cli.contracts import MaskScores, Metrics
 from fluorosam_cli.evaluation import plots
 from fluorosam_cli.evaluation.codes import code_map
-from fluorosam_cli.evaluation.page import facts, folded, interval, number, picture, spoken, svg, table, write_page
+from fluorosam_cli.evaluation.page import (
+    PHRASES,
+    facts,
+    folded,
+    interval,
+    number,
+    picture,
+    spoken,
+    svg,
+    table,
+    write_page,
+)
 from fluorosam_cli.evaluation.pictures import PREDICTED_RGB, TRUTH_RGB, Shown, best_median_worst, failures, shown
 from fluorosam_cli.evaluation.samples import ABSENT, Row
 from fluorosam_cli.evaluation.segmenter import Segmenter
@@ -50,7 +61,6 @@ def _head(metrics: Metrics) -> str:
     one = "" if metrics.bootstrap_over == "cases" else "; there is one case, so they say nothing about other bodies"
     shards = " Masks below 0.1 % or above 90 % of the image are not asked for." if data.kind == "shards" else ""
     skipped = ", ".join(f"{name} ({count})" for name, count in data.unknown_names.items())
-    words = {"file": "from the user's file", "all": "all", "train": "seen in training", "test": "held out of training"}
     listed = "".join(f"<p>{p}</p>" for p in map(_escaped, data.problems))
     return (
         f"<h1>Evaluation of {_escaped(model.name)}</h1>"
@@ -61,7 +71,7 @@ def _head(metrics: Metrics) -> str:
                     f"{model.kind}, {model.name}; understands {', '.join(model.takes)}; sha256 {model.sha256[:12]}",
                 ),
                 ("Data", f"{where}: {data.images} images{few} of {cases}; sha256 {data.sha256[:12]}"),
-                ("Phrases", words[metrics.phrases]),
+                ("Phrases", PHRASES[metrics.phrases]),
                 (
                     "Mask",
                     "the one the model itself predicts to have the highest IoU; the oracle, which takes the best of "

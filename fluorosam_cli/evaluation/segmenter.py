@@ -10,7 +10,7 @@ import numpy as np
 
 from fluorosam_cli.contracts import EvaluatedModel
 from fluorosam_cli.errors import FluoroError, UsageError
-from fluorosam_cli.prediction.predictor import ImagePrompt, PredictedMasks, Predictor, builtin_checkpoint
+from fluorosam_cli.prediction.predictor import ImagePrompt, PredictedMasks, Predictor
 
 Takes = Literal["text", "points", "box", "mask"]
 Kind = Literal["fluoro", "sam", "medsam", "sam-med2d", "onnx"]
@@ -58,7 +58,7 @@ def load_segmenter(model: str, device: str) -> tuple[Segmenter, EvaluatedModel]:
     """
     kind, path = split_model(model)
     if kind == "fluoro":
-        predictor = Predictor.from_checkpoint(builtin_checkpoint() if model == "builtin" else Path(model), device)
+        predictor = Predictor.from_checkpoint(model, device)
         header = predictor.checkpoint
         name = f"{header.model.preset}, step {header.step}"
         return predictor, _described(kind, name, predictor.checkpoint_sha256, ["text", "points", "box", "mask"])

@@ -9,6 +9,8 @@ from fluorosam_cli.model.fluorosam import FluoroSAM
 
 HEADER = "checkpoint.json"
 WEIGHTS = "model.safetensors"
+BUILTIN = "builtin"  # what users call the checkpoint inside the package
+SHIPPED = Path(__file__).parents[1] / "builtin"
 
 
 def save_checkpoint(
@@ -49,8 +51,11 @@ def save_checkpoint(
     return header
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint folder at `path`: itself, or the `best` (else `last`) of a run folder."""
+def find_checkpoint(named: Path | str) -> Path:
+    """The checkpoint folder at a path: itself, or the `best` (else `last`) of a run folder; or `builtin`."""
+    if named == BUILTIN:  # a folder of that name in the working directory is ./builtin
+        return _builtin_checkpoint()
+    path = Path(named)
     for folder in (path, path / "best", path / "last"):
         if (folder / HEADER).is_file():
             return folder
@@ -59,8 +64,17 @@ def find_checkpoint(path: Path) -> Path:
     raise FluoroError(f"{path}: holds no {HEADER}, nor do its best/ and last/", "give the folder `fluoro train` wrote")
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> tuple[FluoroSAM, Checkpoint]:
-    """The network of a checkpoint or run folder, in eval mode, and its header.
+def _builtin_checkpoint() -> Path:
+    if not (SHIPPED / HEADER).is_file():
+        raise FluoroError(
+            "no built-in checkpoint is shipped with this version",
+            "give one with --model, for example the folder that `fluoro train shards/` writes",
+        )
+    return SHIPPED
+
+
+def load_checkpoint(path: Path | str, device: str = "cpu") -> tuple[FluoroSAM, Checkpoint]:
+    """The network of a checkpoint or run folder, or `builtin`, in eval mode, and its header.
 
     Raises FluoroError when the header is of another version, the weights were changed or do not fit the header.
     """

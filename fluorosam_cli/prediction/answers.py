@@ -14,6 +14,16 @@ PRESENT = 0.5  # below this probability the named structure is called absent
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is asked of every image of a call."""
+
+    prompts: list[Prompt]  # none: every structure
+    masks: dict[str, np.ndarray]  # (H, W) bool, of the files that prompts name
+    invert: bool | None = None  # see `images.read_frames`
+    tta: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """One prompt and its masks."""
 

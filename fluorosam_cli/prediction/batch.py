@@ -1,12 +1,15 @@
 """The images of one `predict` call: which frames of which files, what each result is called, and reading stdin."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from fluorosam_cli.errors import FluoroError, UsageError
-from fluorosam_cli.prediction.images import probe, stem_of
+from fluorosam_cli.prediction.answers import Request, answer_everything, answer_prompts
+from fluorosam_cli.prediction.images import probe, read_frames, stem_of
+from fluorosam_cli.prediction.predictor import Predictor
+from fluorosam_cli.prediction.write import Segmented
 
 STDIN_MAX_BYTES = 2**30
 CHUNK_BYTES = 2**20
@@ -27,6 +30,9 @@ class Job:
 
 def job_of(path: Path, name: str, frames: "Frames | None") -> Job:
     """Raises FluoroError when the file cannot be read, or `frames` are needed to choose or are not there."""
+    legible = str(path).encode(errors="replace").decode()
+    if legible != str(path):  # JSON and other tools could not name it
+        raise FluoroError(f"{legible}: its name is not UTF-8", "rename it")
     count, cine = probe(path)
     if frames is not None:
         chosen = frames.chosen(path, count)
@@ -37,6 +43,17 @@ def job_of(path: Path, name: str, frames: "Frames | None") -> Job:
     else:
         chosen = tuple(range(1, count + 1))
     return Job(path, name, chosen, count)
+
+
+def segment(predictor: Predictor, request: Request, job: Job, frames: Sequence[int]) -> Iterator[Segmented]:
+    """The answers for these frames of a file, one by one. Raises FluoroError at what cannot be read or asked."""
+    for radiograph in read_frames(job.path, frames, request.invert):
+        predictor.set_image(radiograph.for_network, request.tta)
+        if request.prompts:
+            answers, absent = answer_prompts(predictor, request.prompts, request.masks), {}
+        else:
+            answers, absent = answer_everything(predictor)
+        yield Segmented(job.path, radiograph, answers, predictor.checkpoint_sha256, absent)
 
 
 @dataclass(frozen=True)

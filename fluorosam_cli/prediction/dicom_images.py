@@ -66,6 +66,8 @@ def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
                 yield Plain(pixels, _bone_bright(view, turned), _spacing(view))
     except (FluoroError, GeneratorExit):
         raise
+    except ValueError:
+        raise _unreadable(path, Refused("its pixels do not fit its header")) from None
     except Exception as error:  # pydicom raises whatever a damaged file makes it trip over
         raise _unreadable(path, error) from None
 
@@ -78,11 +80,12 @@ def _header(path: Path) -> "Dataset":
             sop_class = str(header.get("SOPClassUID", ""))
             syntax = str(header.file_meta.TransferSyntaxUID)
             columns, rows, frames = int(header.Columns), int(header.Rows), int(header.get("NumberOfFrames", 1) or 1)
+            is_grey = int(header.get("SamplesPerPixel", 1)) == 1 and header.PhotometricInterpretation.startswith("MONO")
     except Exception as error:  # as above
         raise _unreadable(path, error) from None
     if sop_class not in RADIOGRAPHS:
         raise FluoroError(f"{path}: is {_name_of(sop_class)}, no radiograph", "give a CR, DX, XA or RF image")
-    if int(header.get("SamplesPerPixel", 1)) != 1 or not str(header.PhotometricInterpretation).startswith("MONO"):
+    if not is_grey:
         raise FluoroError(f"{path}: is a colour image", "export it as PNG")
     if syntax not in TRANSFER_SYNTAXES:
         raise FluoroError(f"{path}: is compressed as {_name_of(syntax)}, which is not read", "gdcmconv --raw IN OUT")
@@ -178,5 +181,8 @@ def _name_of(uid: str) -> str:
 
 
 def _unreadable(path: Path, error: BaseException) -> FluoroError:
-    detail = str(error) if isinstance(error, Refused) else type(error).__name__
+    if isinstance(error, AttributeError):
+        detail = f"lacks {error.name or 'pixels, or what describes them'}"
+    else:
+        detail = str(error) if isinstance(error, Refused) else type(error).__name__
     return FluoroError(f"{path}: not a readable DICOM image ({detail})", "check the file, or export it again")

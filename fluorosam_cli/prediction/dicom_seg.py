@@ -34,13 +34,11 @@ OF_FILMS = ("NumberOfFrames", "FrameIncrementPointer", "FrameTime", "FrameTimeVe
 def segmentation(image: Path, header: Prediction, masks: Sequence[np.ndarray]) -> "Segmentation":
     """A binary SEG with one segment for each mask (H, W) that is not empty, of one frame of a DICOM file.
 
-    Raises FluoroError without highdicom, or when the image's header does not suffice.
+    Raises FluoroError when the image's header does not suffice.
     """
-    try:
-        import highdicom
-        from highdicom.seg import Segmentation, SegmentationTypeValues
-    except ImportError as error:
-        raise FluoroError("--format dicom-seg: needs highdicom", 'pip install "fluorosam-cli[dicom]"') from error
+    import highdicom
+    from highdicom.seg import Segmentation, SegmentationTypeValues
+
     drawn = [i for i, mask in enumerate(masks) if mask.any()]
     with silenced():
         try:

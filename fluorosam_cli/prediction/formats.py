@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from fluorosam_cli.artefacts import atomic_path, write_bytes
 from fluorosam_cli.contracts import Prediction
-from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction.grid_images import nifti_affine
 from fluorosam_cli.prediction.images import is_dicom
 
@@ -67,8 +68,22 @@ def write_dicom_seg(folder: Path, image: Path, header: Prediction, masks: Sequen
     return "masks.dcm"
 
 
-WRITERS: dict[str, Writer] = {"npz": write_npz, "nifti": write_nifti, "dicom-seg": write_dicom_seg}
+WRITERS: dict[str, Writer] = {  # in the order of writing: the first is the one that an image can be unfit for
+    "dicom-seg": write_dicom_seg,
+    "npz": write_npz,
+    "nifti": write_nifti,
+}
 FORMATS = ("coco", *WRITERS)  # coco.json is one for all images of a call
+
+
+def check_formats(names: Sequence[str]) -> list[str]:
+    """The names once each. Raises UsageError for unknown ones, FluoroError where one needs what is not installed."""
+    for name in names:
+        if name not in FORMATS:
+            raise UsageError(f"--format {name}: not known", f"choose among {', '.join(FORMATS)}; PNG is always written")
+    if "dicom-seg" in names and find_spec("highdicom") is None:
+        raise FluoroError("--format dicom-seg: needs highdicom", 'pip install "fluorosam-cli[dicom]"')
+    return list(dict.fromkeys(names))
 
 
 def name_of(header: Prediction, number: int) -> str:

@@ -56,7 +56,8 @@ def _layout(path: Path) -> tuple[Layout, PixelSpacing | None]:
             raise
         raise _unreadable(path, type(error).__name__) from error
     if layout.dtype.kind not in "iuf":
-        raise FluoroError(f"{path}: its values are {layout.dtype}, grey numbers are needed", "convert it to grey")
+        kind = "colours" if layout.dtype.names else layout.dtype
+        raise FluoroError(f"{path}: its values are {kind}, grey numbers are needed", "convert it to grey")
     check_size(str(path), *layout.shape_xyz[:2])
     plausible = all(SPACING_MM[0] <= mm <= SPACING_MM[1] for mm in (row_mm, column_mm))
     known = plausible and (row_mm, column_mm) != (UNIT, UNIT)

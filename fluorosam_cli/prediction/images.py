@@ -104,6 +104,8 @@ def read_frames(path: Path, numbers: Sequence[int] | None = None, invert: bool |
 
 def probe(path: Path) -> Found:
     """Frames of a file, from its header. Raises FluoroError as `read_frames` does."""
+    if path.stat().st_size == 0:
+        raise FluoroError(f"{path}: is empty", "fetch or export it again")
     return _reader(path).probe(path)
 
 

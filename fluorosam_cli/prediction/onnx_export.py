@@ -5,14 +5,16 @@ are exported as a table instead.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fluorosam_cli.artefacts import atomic_path, sha256_of, write_bytes
-from fluorosam_cli.contracts import Onnx, OnnxNetwork, OnnxPhrase, OnnxTensor
+from fluorosam_cli.contracts import Checkpoint, Onnx, OnnxNetwork, OnnxPhrase, OnnxTensor
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model import preprocess
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
@@ -70,14 +72,38 @@ class Decoder(nn.Module):
         return decoded.masks, decoded.iou, decoded.presence.sigmoid()
 
 
-def export_onnx(checkpoint: Path, folder: Path) -> Onnx:
-    """Write both networks and the table of phrases; return the header to write. Raises FluoroError without onnx."""
+@dataclass(frozen=True)
+class Exportable:
+    """A checkpoint with everything its export needs, so that nothing can go wrong once files are written."""
+
+    folder: Path
+    model: FluoroSAM
+    header: Checkpoint
+    phrases: list[OnnxPhrase]
+    features: np.ndarray  # (phrases, text_dim)
+
+
+def load_exportable(checkpoint: Path | str) -> Exportable:
+    """Raises FluoroError without onnx, for a damaged checkpoint, and for one of another text encoder."""
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise FluoroError("export --onnx: needs onnx", 'pip install "fluorosam-cli[onnx]"') from error
     found = find_checkpoint(checkpoint)
     model, header = load_checkpoint(found)
+    phrases = [
+        OnnxPhrase(text=phrase.text, structure=name)
+        for name in header.structures
+        if is_name(name)
+        for phrase in phrases_of(name)
+    ]
+    features = encoder_of(header.text_encoder).encode([phrase.text for phrase in phrases])
+    return Exportable(found, model, header, phrases, features)
+
+
+def export_onnx(exportable: Exportable, folder: Path) -> Onnx:
+    """Write both networks and the table of phrases; return the header to write."""
+    model = exportable.model
     c = model.config
     image = torch.rand(1, c.image_size_px, c.image_size_px)
     encoder = Encoder(model).eval()
@@ -100,22 +126,15 @@ def export_onnx(checkpoint: Path, folder: Path) -> Onnx:
             {"points_xy": {1: "points"}, "point_labels": {1: "points"}},
         ),
     ]
-    phrases = [
-        OnnxPhrase(text=phrase.text, structure=name)
-        for name in header.structures
-        if is_name(name)
-        for phrase in phrases_of(name)
-    ]
-    features = encoder_of(header.text_encoder).encode([phrase.text for phrase in phrases])
-    write_bytes(folder / FEATURES, features.astype("<f4").tobytes())
+    write_bytes(folder / FEATURES, exportable.features.astype("<f4").tobytes())
     return Onnx(
-        checkpoint_sha256=sha256_of(found / CHECKPOINT),
+        checkpoint_sha256=sha256_of(exportable.folder / CHECKPOINT),
         image_size_px=c.image_size_px,
         mask_input_px=side,
         logits_px=c.grid_px * 2**c.upscale_stages,
-        text_encoder=header.text_encoder,
+        text_encoder=exportable.header.text_encoder,
         text_features=FEATURES,
-        phrases=phrases,
+        phrases=exportable.phrases,
         encoder=networks[0],
         decoder=networks[1],
     )

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +95,12 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, device: str = "cpu", threshold: float = 0.5) -> "Predictor":
-        """Load a checkpoint or run folder. `device`: cpu, cuda, cuda:N or auto; `threshold`: of mask probabilities."""
+        """Load a checkpoint or run folder, or `builtin`. `device`: cpu, cuda, cuda:N or auto.
+
+        `threshold`: the probability above which a pixel is in the mask.
+        """
         chosen = choose_device(device)
-        folder = find_checkpoint(Path(path))
+        folder = find_checkpoint(path)
         model, header = load_checkpoint(folder, chosen)
         return cls(model, header, sha256_of(folder / HEADER), threshold)
 
@@ -267,17 +269,6 @@ def choose_device(name: str) -> str:
         held = f"{found} CUDA device{'s' if found > 1 else ''}" if found else "no CUDA device"
         raise FluoroError(f"{held}; --device {name} was requested", "use --device cpu, or check nvidia-smi")
     return name
-
-
-def builtin_checkpoint() -> Path:
-    """The checkpoint inside the package. Raises FluoroError while none is shipped."""
-    folder = Path(str(files("fluorosam_cli") / "builtin"))
-    if not (folder / HEADER).is_file():
-        raise FluoroError(
-            "no built-in checkpoint is shipped with this version",
-            "give one with --model, for example the folder that `fluoro train shards/` writes",
-        )
-    return folder
 
 
 def _checked_points(prompt: ImagePrompt, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

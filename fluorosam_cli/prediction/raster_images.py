@@ -44,7 +44,7 @@ def _opened(path: Path, use: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
                 check_size(str(path), *image.size)
                 yield from use(image)
     except Image.DecompressionBombError as error:
-        raise FluoroError(f"{path}: far too large ({error})", f"scale it to at most {SIDE_MAX_PX} px a side") from error
+        raise FluoroError(f"{path}: is far too large", f"scale it to at most {SIDE_MAX_PX} px a side") from error
     except (Image.UnidentifiedImageError, SyntaxError, ValueError, EOFError, OverflowError, KeyError) as error:
         raise _unreadable(path, error) from error
     except OSError as error:

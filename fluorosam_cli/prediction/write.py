@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fluorosam_cli.artefacts import atomic_path, sha256_of
+from fluorosam_cli.artefacts import atomic_path, read_header, sha256_of, write_json
 from fluorosam_cli.contracts import BoxXYXY, PredictedMask, Prediction, Prompt, Rle
 from fluorosam_cli.prediction.answers import PRESENT as PRESENT
 from fluorosam_cli.prediction.answers import Answer
@@ -43,9 +43,6 @@ def write_masks(folder: Path, segmented: Segmented, formats: Collection[str] = (
     radiograph, answers = segmented.radiograph, segmented.answers
     names = mask_names([answer.prompt for answer in answers], [answer.structure for answer in answers])
     masks = [largest_part(answer.predicted.mask) if largest else answer.predicted.mask for answer in answers]
-    for name, mask in zip(names, masks, strict=True):
-        write_png(folder / name, np.ascontiguousarray(mask).astype(np.uint8) * 255)
-    write_png(folder / OVERLAY, draw(radiograph.pixels, [_layer(*pair) for pair in zip(answers, masks, strict=True)]))
     spacing = radiograph.spacing
     header = Prediction(
         image=segmented.path.name,
@@ -64,8 +61,28 @@ def write_masks(folder: Path, segmented: Segmented, formats: Collection[str] = (
         masks=[_record(i, answers[i], names[i], masks[i], radiograph) for i in range(len(answers))],
         absent=segmented.absent,
     )
-    files = [WRITERS[kind](folder, segmented.path, header, masks) for kind in formats if kind in WRITERS]
+    files = [write(folder, segmented.path, header, masks) for kind, write in WRITERS.items() if kind in formats]
+    for name, mask in zip(names, masks, strict=True):
+        write_png(folder / name, np.ascontiguousarray(mask).astype(np.uint8) * 255)
+    write_png(folder / OVERLAY, draw(radiograph.pixels, [_layer(*pair) for pair in zip(answers, masks, strict=True)]))
     return header.model_copy(update={"files": [file for file in files if file is not None]})
+
+
+def write_prediction(
+    folder: Path, segmented: Segmented, formats: Collection[str] = (), largest: bool = False
+) -> Prediction:
+    """What `write_masks` writes, then `prediction.json`: where it is, everything is."""
+    header = write_masks(folder, segmented, formats, largest)
+    write_json(folder / HEADER, header)
+    return header
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / HEADER).is_file()
+
+
+def read_prediction(folder: Path) -> Prediction:
+    return read_header(folder / HEADER, Prediction)
 
 
 def _record(number: int, answer: Answer, name: str, mask: np.ndarray, radiograph: Radiograph) -> PredictedMask:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fluorosam_cli.artefacts import read_header
+from fluorosam_cli.artefacts import Track, read_header, silent
 from fluorosam_cli.contracts import Checkpoint, ModelConfig, TextEncoderConfig
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import UsageError
@@ -111,7 +111,9 @@ def config_of(origin: Origin) -> ModelConfig:
     return _config(origin, load_text_encoder(origin.text_encoder))
 
 
-def prepare(reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed: int, kept: Path) -> Start:
+def prepare(
+    reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed: int, kept: Path, track: Track = silent
+) -> Start:
     """Encode the shards' phrases and learn the words of the structures that are not excluded.
 
     The words are kept in the folder `kept`; a resumed run finds them there.
@@ -120,14 +122,14 @@ def prepare(reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed:
     if origin.checkpoint is not None:
         model, checkpoint = load_checkpoint(origin.checkpoint)
         encoder = encoder_of(checkpoint.text_encoder)
-        features = phrase_features(encoder, phrases)
+        features = phrase_features(encoder, phrases, track)
         config = _extended(checkpoint.model, origin)
         new = sorted(set(reader.header.structures) - set(checkpoint.structures))
         log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, len(new))
         return Start(config, features, checkpoint.text_encoder, model.text_head.state_dict(), {})
     encoder = load_text_encoder(origin.text_encoder)
     config = _config(origin, encoder)
-    features = phrase_features(encoder, phrases)
+    features = phrase_features(encoder, phrases, track)
     rows = [i for i, phrase in enumerate(phrases) if phrase.structure not in exclude]
     if (kept / WORDS).is_file():
         words = load_words(kept)
@@ -137,7 +139,7 @@ def prepare(reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed:
         check_words(words, config, encoder, [n for n in reader.header.structures if n not in exclude])
         save_words(kept, words)
     else:
-        words = learn_words([phrases[i] for i in rows], features[rows], config, encoder, seed)
+        words = learn_words([phrases[i] for i in rows], features[rows], config, encoder, seed, track)
         log.info("words: %s", ", ".join(f"{name} {value:.3f}" for name, value in words.scores.items()))
         save_words(kept, words)
     return Start(config, features, words.encoder, words.head, words.scores)

@@ -75,7 +75,7 @@ def _train(job: Job, track: Track, process: Process) -> None:
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU is left with fp32
     reader = ShardReader(job.shards, "train")
     kept = job.folder / "words"
-    start = prepare(reader, settings.origin, settings.exclude, settings.seed, kept) if process.first else None
+    start = prepare(reader, settings.origin, settings.exclude, settings.seed, kept, track) if process.first else None
     start = from_first(start, process)
     model = build(start, settings.origin, settings.seed, report=process.first).to(device)
     averaged = FluoroSAM(model.config).requires_grad_(False).to(device)

@@ -1,7 +1,10 @@
 """DICOM radiographs of every kind, written with pydicom, GDCM and highdicom's requirements in mind."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
@@ -194,6 +197,12 @@ def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_pat
     write(tmp_path / "huge.dcm", picture(), Rows=60000, Columns=60000)
     write(tmp_path / "dot.dcm", picture()[:1, :1])
     write(tmp_path / "films.dcm", picture(), NumberOfFrames=10**8)
+    write(tmp_path / "short.dcm", picture(), NumberOfFrames=3)
+    data = dcmread(whole)
+    for keyword in ("PixelData", "PhotometricInterpretation", "Rows"):
+        lacking = deepcopy(data)
+        delattr(lacking, keyword)
+        lacking.save_as(tmp_path / f"no {keyword}.dcm", enforce_file_format=True)
     for name, problem in {
         "cut.dcm": "not a readable DICOM image",
         "head.dcm": "not a readable DICOM image",
@@ -203,6 +212,10 @@ def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_pat
         "huge.dcm": "is 60000x60000",
         "dot.dcm": "is 1x1",
         "films.dcm": "claims 100000000 frames",
+        "short.dcm": "not a readable DICOM image .its pixels do not fit",
+        "no PixelData.dcm": "lacks pixels",
+        "no PhotometricInterpretation.dcm": "lacks PhotometricInterpretation",
+        "no Rows.dcm": "lacks Rows",
     }.items():
         with pytest.raises(FluoroError, match=problem) as caught:
             read_radiograph(tmp_path / name)

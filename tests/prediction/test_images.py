@@ -173,7 +173,7 @@ def test_what_is_no_image_says_so(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
     for name, problem in {
         "text.png": "not a readable",
-        "empty.png": "not a readable",
+        "empty.png": "is empty",
         "cut.png": "not a readable",
         "a.gif": "not a readable",
         "scan.dcm": "not a readable DICOM",

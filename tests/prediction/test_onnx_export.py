@@ -1,6 +1,7 @@
 """The exported network, run with onnxruntime by a user who has only docs/onnx.md, against `Predictor`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -101,6 +102,34 @@ def test_the_header_says_what_lies_beside_it(exported, tiny_checkpoint):
     assert {"whole left lung", "heart"} <= {phrase.text for phrase in header.phrases}
     assert (exported / header.text_features).stat().st_size == 4 * len(header.phrases) * header.text_encoder.dim
     assert not list(exported.glob("*.data"))
+
+
+def test_a_checkpoint_of_another_text_encoder_is_refused_before_anything_is_written(fluoro, tiny_checkpoint, tmp_path):
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(tiny_checkpoint, other)
+    header = json.loads((other / "checkpoint.json").read_text())
+    header["text_encoder"]["revision"] = "another"
+    (other / "checkpoint.json").write_text(json.dumps(header))
+    code, _, err = fluoro("export", other, "--onnx", "-o", out)
+    assert code == 1
+    assert "the checkpoint needs another" in err
+    assert not out.exists()
+    out.mkdir()
+    earlier = {"run.json": "{}", "onnx.json": "{}", "encoder.onnx": "earlier"}
+    for name, text in earlier.items():
+        (out / name).write_text(text)
+    assert fluoro("export", other, "--onnx", "-o", out, "--overwrite")[0] == 1
+    assert {path.name: path.read_text() for path in out.iterdir()} == earlier
+
+
+def test_the_builtin_checkpoint_is_the_default(fluoro, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("fluorosam_cli.model.checkpoint.SHIPPED", tmp_path / "none")
+    assert "no built-in checkpoint" in fluoro("export", "--onnx", "-o", tmp_path / "out")[2]
+    monkeypatch.setattr("fluorosam_cli.model.checkpoint.SHIPPED", tiny_checkpoint)
+    for words in ((), ("builtin",)):
+        plan = json.loads(fluoro("export", *words, "--onnx", "-o", tmp_path / "out", "--dry-run", "--json")[1])
+        assert plan["checkpoint"] == str(tiny_checkpoint)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_format_has_to_be_named(fluoro, tiny_checkpoint, tmp_path):

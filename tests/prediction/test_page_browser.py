@@ -231,6 +231,30 @@ def test_window_zoom_and_drawing(user, image):
     assert not user.find("#help").is_displayed()
 
 
+def test_a_dropped_file_is_opened_and_the_command_is_copied(user, image, address):
+    canvas = user.find("#canvas").rect
+    at = {"x": canvas["x"] + canvas["width"] / 2, "y": canvas["y"] + canvas["height"] / 2}
+    data = {"items": [], "files": [str(image)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver"):
+        user.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **at, "data": data})
+    user.see(lambda: "dropping" in user.find("#view").get_attribute("class"))
+    user.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": "drop", **at, "data": data})
+    user.see(lambda: image.name in user.find("#name").text and user.find("#phrase").is_enabled())
+    assert "dropping" not in user.find("#view").get_attribute("class")
+    assert not user.find("#copy").is_enabled()
+
+    user.type_phrase("left femur")
+    origin = address.split("/#")[0]
+    allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": origin}
+    user.driver.execute_cdp_cmd("Browser.grantPermissions", allowed)
+    user.press(Keys.ESCAPE)
+    user.find("#copy").click()
+    user.see(lambda: user.find("#copy").text == "Copied")
+    copied = user.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert copied == user.command
+    assert copied.startswith('fluoro predict film.png "left femur" --model ')
+
+
 def mouse(kind: str, x: int, y: int, button: str) -> dict:
     return {"type": kind, "x": x, "y": y, "button": button, "buttons": 2, "clickCount": 1}
 
@@ -311,7 +335,7 @@ def test_a_broken_file_is_explained_and_the_page_goes_on(chrome, address, image,
     (tmp_path / "broken.png").write_bytes(image.read_bytes()[:500])
     user.find("#file").send_keys(str(tmp_path / "broken.png"))
     user.see(lambda: user.find("#message").is_displayed())
-    assert user.find("#message").text.startswith("Broken.png: not a readable PNG")
+    assert user.find("#message").text.startswith("broken.png: not a readable PNG")
     user.open(image)
     assert not user.find("#message").is_displayed()
     chrome.get_log("browser")

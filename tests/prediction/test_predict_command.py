@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +211,46 @@ def test_a_folder_gives_a_folder_each(fluoro, tiny_checkpoint, tmp_path):
     assert "image = 'images/*.png', now 'images'" in err
 
 
+def test_a_resumed_call_writes_what_an_unbroken_one_does(fluoro, tiny_checkpoint, tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        shutil.copy("img.png", f"images/{name}.png")
+    line = ("predict", "images", "heart", "--model", tiny_checkpoint, "-o", "out", "--format", "coco")
+    assert fluoro(*line)[0] == 0
+
+    def written():
+        paths = (path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "run.json")
+        return {path: path.read_bytes() for path in paths}
+
+    whole = written()
+    for name in ("b/prediction.json", "c/heart.png", "c/prediction.json", "coco.json"):
+        (tmp_path / "out" / name).unlink()
+    code, out, err = fluoro(*line, "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["images"] == 2
+    assert written() == whole
+
+
+def test_a_name_that_is_no_text_is_refused(fluoro, tiny_checkpoint, tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in (b"a.png", b"b\xff.png", b'c "d"\n.png'):
+        shutil.copy("img.png", os.fsencode(tmp_path / "images") + b"/" + name)
+    code, _, err = fluoro("predict", "images", "heart", "--model", tiny_checkpoint, "-o", "out")
+    assert code == 1
+    assert "b?.png: its name is not UTF-8" in err
+    assert "Traceback" not in err
+    there = sorted((tmp_path / "out").glob("*/prediction.json"))
+    assert [read_header(path, Prediction).image for path in there] == ["a.png", 'c "d"\n.png']
+
+
+def test_an_earlier_result_stays_when_the_next_cannot_be_made(fluoro, tiny_checkpoint, tmp_path):
+    line = ("predict", "img.png", "--model", tiny_checkpoint, "-o", "out")
+    assert fluoro(*line, "heart")[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert fluoro(*line, "heart", "--point", "900,9", "--overwrite")[0] == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
 def test_dry_run_writes_nothing(fluoro, tiny_checkpoint, tmp_path):
     code, out, err = fluoro("predict", "img.png", "heart", "liver", "--model", tiny_checkpoint, "--dry-run", "--json")
     assert code == 0, err
@@ -259,7 +301,6 @@ def test_checkpoints_that_do_not_fit(fluoro, tiny_checkpoint, tmp_path):
         assert not (tmp_path / "predictions").exists()
         return err
 
-    assert "no built-in checkpoint is shipped with this version" in complaint()
     assert "no such checkpoint" in complaint("--model", "nowhere")
     assert "holds no checkpoint.json" in complaint("--model", ".")
     shutil.copytree(tiny_checkpoint, "newer")
@@ -274,6 +315,21 @@ def test_checkpoints_that_do_not_fit(fluoro, tiny_checkpoint, tmp_path):
         weights.seek(-4, 2)
         weights.write(b"\xff\xff\xff\xff")
     assert "its sha256 differs" in complaint("--model", "damaged")
+
+
+def test_the_builtin_checkpoint_is_the_default(fluoro, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("fluorosam_cli.model.checkpoint.SHIPPED", tmp_path / "shipped")
+    code, out, err = fluoro("predict", "img.png", "heart")
+    assert (code, out) == (1, ""), err
+    assert "no built-in checkpoint is shipped with this version" in err
+    shutil.copytree(tiny_checkpoint, "shipped")
+    Path("builtin").mkdir()  # ./builtin would be this one
+    assert "holds no checkpoint.json" in fluoro("predict", "img.png", "heart", "--model", "./builtin")[2]
+    found = []
+    for name, words in (("a", ()), ("b", ("--model", "builtin")), ("c", ("--model", tiny_checkpoint))):
+        assert fluoro("predict", "img.png", "heart", *words, "-o", name)[0] == 0
+        found.append((tmp_path / name / "prediction.json").read_bytes())
+    assert found[0] == found[1] == found[2]
 
 
 def test_mask_names():

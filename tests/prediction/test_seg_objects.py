@@ -87,4 +87,4 @@ def test_what_cannot_be_one(fluoro, tiny_checkpoint, tmp_path):
         assert code == 1
         assert problem in err
         assert "SECRET" not in err.upper()
-        assert not (tmp_path / image.stem / "prediction.json").exists()
+        assert not (tmp_path / image.stem).exists()

@@ -38,7 +38,8 @@ export function save(blob, name) {
 
 function sentence(text) {
   const whole = text.trim();
-  return whole.charAt(0).toUpperCase() + whole.slice(1) + (/[.?!]$/.test(whole) ? "" : ".");
+  const begin = whole.includes(": ") ? whole : whole.charAt(0).toUpperCase() + whole.slice(1); // a file's name stays
+  return begin + (/[.?!]$/.test(whole) ? "" : ".");
 }
 
 // The token moves from the address into this tab's storage, so that it is not shown, bookmarked or shared by accident.

@@ -1,18 +1,18 @@
-// The page: opens images, and connects the phrase field, the picture, the list of masks and the keyboard.
+// The page: opens images, and connects the phrase field, the picture and the list of masks.
 
 import { call, getJson, save } from "./api.js";
+import { $, radio } from "./dom.js";
+import { followKeys } from "./keys.js";
 import { command, Masks, prompt } from "./masks.js";
 import { showMasks } from "./panel.js";
 import { completePhrases } from "./phrase.js";
 import { followPointer } from "./pointer.js";
 import { View } from "./view.js";
 
-const $ = (id) => document.getElementById(id);
-const radio = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 const NEEDS_IMAGE = ["phrase", "new", "fit", "reset", "invert", "polarity"];
 const NEEDS_MASK = ["save-masks", "save-overlay", "save-json", "copy"];
 
-let about = { command: [] }, file = null, space = false, jobs = 0, reopening = null;
+let about = { command: [] }, file = null, jobs = 0, reopening = null;
 const view = new View($("canvas"), showNumbers);
 const masks = new Masks(refresh);
 
@@ -130,7 +130,6 @@ const turn = () => doing("Reading the frame…", () => turnTo(Number($("frame").
 
 const act = {
   dragKind: () => radio("drag"),
-  spaceHeld: () => space,
   point: (xy, label) => masks.mark((mask) => ({
     points_xy: [...mask.points_xy, xy], point_labels: [...mask.point_labels, label],
   })),
@@ -155,7 +154,6 @@ const act = {
 };
 
 function download(kind) {
-  if (!masks.now.masks.length) return null;
   const stem = view.image.name.replace(/\.[^.]*$/, "");
   return doing("Preparing the download…", async () => {
     if (kind === "overlay") return save(await view.overlay(), `${stem}-overlay.png`);
@@ -167,75 +165,21 @@ function download(kind) {
 
 async function copy() {
   const area = $("command");
-  if (!area.value) return;
   area.select();
   const copied = navigator.clipboard ? await navigator.clipboard.writeText(area.value).then(() => true, () => false) : false;
   $("copy").textContent = copied || document.execCommand("copy") ? "Copied" : "Copy failed";
   setTimeout(() => ($("copy").textContent = "Copy"), 1500);
 }
 
-// --- keyboard --------------------------------------------------------------------------------------------------------
-
-const choose = (name, value) => () => document.querySelector(`input[name=${name}][value=${value}]`).click();
-const next = (step) => () => {
-  const ids = masks.now.masks.map((mask) => mask.id), at = ids.indexOf(masks.now.chosen);
-  if (ids.length) masks.choose(ids[(Math.max(at, step < 0 ? 0 : -1) + step + ids.length) % ids.length]);
-};
-const styles = ["both", "fill", "contour"];
-const withMask = (use) => () => masks.chosen && use(masks.chosen);
-
-const KEYS = {
-  "/": () => $("phrase").focus(), o: () => $("file").click(), n: () => $("new").click(), "?": () => $("help").showModal(),
-  b: choose("drag", "box"), w: choose("drag", "window"), p: choose("drag", "pan"),
-  f: () => choose("style", styles[(styles.indexOf(radio("style")) + 1) % 3])(),
-  i: () => $("invert").click(), r: () => $("reset").click(), 0: () => $("fit").click(), s: () => download("masks"), c: copy,
-  1: () => view.zoom(1 / devicePixelRatio / view.scale), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(0.8),
-  ArrowLeft: () => view.pan(40, 0), ArrowRight: () => view.pan(-40, 0), ArrowUp: () => view.pan(0, 40), ArrowDown: () => view.pan(0, -40),
-  "[": next(-1), "]": next(1), Delete: withMask(act.remove), Backspace: withMask(act.remove),
-  v: withMask((mask) => act.look(mask, { visible: !masks.isDrawn(mask) })),
-};
-
-function hideAll(hidden) {
-  view.hidden = hidden;
-  view.redraw();
-}
-
-addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input:not([type=radio], [type=range], [type=color]), textarea, select");
-  if (typing || $("help").open || event.altKey) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (event.ctrlKey || event.metaKey) {
-    const step = { z: event.shiftKey ? "redo" : "undo", y: "redo" }[key];
-    if (!step) return;
-    event.preventDefault();
-    masks[step]();
-  } else if (key === " " && !event.target.matches("button, input")) {
-    event.preventDefault();
-    space = true;
-  } else if (key === "h") hideAll(true);
-  else if (KEYS[key] && !(key.startsWith("Arrow") && event.target.matches("input")) && (view.image || "/o?".includes(key))) {
-    event.preventDefault();
-    KEYS[key]();
-  }
-});
-addEventListener("keyup", (event) => {
-  if (event.key === " ") space = false;
-  if (event.key.toLowerCase() === "h") hideAll(false);
-});
-addEventListener("blur", () => {
-  space = false;
-  hideAll(false);
-});
-
 // --- start -----------------------------------------------------------------------------------------------------------
 
-followPointer(view, act);
+followPointer(view, act, followKeys(view, masks, act));
 completePhrases($("phrase"), $("completions"), (text, replace) => {
   if (replace && masks.chosen) masks.mark(() => ({ text }));
   else masks.add({ text });
 });
 const clicks = {
-  open: () => $("file").click(), "open-large": () => $("file").click(), undo: () => masks.undo(), redo: () => masks.redo(),
+  open: () => $("file").click(), "open-large": () => $("open").click(), undo: () => masks.undo(), redo: () => masks.redo(),
   "help-button": () => $("help").showModal(), new: () => masks.choose(null), copy,
   "save-masks": () => download("masks"), "save-overlay": () => download("overlay"), "save-json": () => download("json"),
   fit: () => view.fit(), reset: () => view.resetWindow(),

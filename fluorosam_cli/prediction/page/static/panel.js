@@ -1,6 +1,6 @@
 // The list of masks: colour, name, opacity, visibility, and what is to be said about each.
 
-import { element } from "./phrase.js";
+import { element } from "./dom.js";
 
 export function showMasks(list, masks, act) {
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset : null;

@@ -1,6 +1,7 @@
 // The phrase field: completions while one types, chosen by mouse or keyboard (the combobox pattern of WAI-ARIA).
 
 import { getJson } from "./api.js";
+import { element } from "./dom.js";
 
 const PAUSE_MS = 80;
 
@@ -69,14 +70,4 @@ export function completePhrases(field, list, enter) {
       else close();
     }
   });
-}
-
-export function element(tag, properties = {}, text = null) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  if (text !== null) made.textContent = text;
-  return made;
 }

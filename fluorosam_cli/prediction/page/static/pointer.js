@@ -2,7 +2,7 @@
 
 const STILL_PX = 4;
 
-export function followPointer(view, act) {
+export function followPointer(view, act, spaceHeld) {
   const { canvas } = view;
   let press = null;
 
@@ -10,7 +10,7 @@ export function followPointer(view, act) {
   canvas.addEventListener("pointerdown", (event) => {
     if (!view.image || press) return;
     canvas.setPointerCapture(event.pointerId);
-    const kind = event.button === 1 || act.spaceHeld() ? "pan" : event.button === 2 ? "window" : act.dragKind();
+    const kind = event.button === 1 || spaceHeld() ? "pan" : event.button === 2 ? "window" : act.dragKind();
     const [x, y] = [event.offsetX, event.offsetY];
     press = { kind, button: event.button, start: [x, y], last: [x, y], moved: false, outside: event.button === 2 || event.shiftKey };
     if (event.button === 1) event.preventDefault();
@@ -38,7 +38,7 @@ export function followPointer(view, act) {
       const box = boxOf(view, start, [event.offsetX, event.offsetY]);
       view.box = null;
       if (box[2] > box[0] && box[3] > box[1]) act.box(box);
-    } else if (!moved && !act.spaceHeld() && event.button !== 1) {
+    } else if (!moved && !spaceHeld() && event.button !== 1) {
       const [x, y] = view.toImage(...start).map(Math.floor);
       if (x >= 0 && y >= 0 && x < view.image.width && y < view.image.height) act.point([x, y], outside ? 0 : 1);
     }

@@ -42,7 +42,7 @@ def describe(
         str | None,
         typer.Option(metavar="PHRASE", help="Only print what a phrase means; - reads one a line from stdin."),
     ] = None,
-    templates: Annotated[int, typer.Option(min=0, max=MOST_REQUESTS, help="Requests made from each train phrase.")] = 2,
+    templates: Annotated[int, typer.Option(min=0, max=MOST_REQUESTS, help="Requests made from each train phrase.")] = 1,
     tools: Annotated[
         list[Path] | None, typer.Option(help="Also these meshes of tools and their tools.toml, as for fluoro render.")
     ] = None,

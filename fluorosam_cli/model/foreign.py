@@ -3,11 +3,13 @@
 Files are read as tensors only: a pickle that would execute anything is refused.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.fluorosam import FluoroSAM
@@ -15,6 +17,8 @@ from fluorosam_cli.model.image_encoder import backbone
 
 # timm's names for segment-anything's ViT
 RENAMED = (("image_encoder.", "image_encoder.backbone."), (".mlp.lin1.", ".mlp.fc1."), (".mlp.lin2.", ".mlp.fc2."))
+
+POSITIONS = re.compile(r"\.(pos_embed|rel_pos_[hw])$")  # absolute (1, h, w, dim), relative (2 side - 1, dim)
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,16 @@ class Loaded:
 def load_foreign(model: FluoroSAM, path: Path) -> Loaded:
     """Initialise `model` from a SAM, MedSAM or SAM-Med2D checkpoint, wherever names and shapes match.
 
-    Raises FluoroError when the file is none, or nothing of it fits.
+    Tables of positions are resized to the network's grid, as SAM-Med2D did to go from 1024 to 256 px. Raises
+    FluoroError when the file is none, or nothing of it fits.
     """
     state = read_tensors(path)
-    return _copy(model, {_renamed(name): (name, tensor) for name, tensor in state.items()}, path.name)
+    own = model.state_dict()
+    fitted = {_renamed(name): (name, tensor) for name, tensor in state.items()}
+    for name, (theirs, tensor) in fitted.items():
+        if name in own and POSITIONS.search(name):
+            fitted[name] = (theirs, _resized(tensor, own[name].shape))
+    return _copy(model, fitted, path.name)
 
 
 def load_backbone(model: FluoroSAM, source: str) -> Loaded:
@@ -89,6 +99,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise FluoroError(f"{path}: holds no state dict", "give a checkpoint of SAM, MedSAM or SAM-Med2D")
     return tensors
+
+
+def _resized(table: Tensor, shape: torch.Size) -> Tensor:
+    """A table of positions for another grid; as it is where it is none or fits already."""
+    if table.shape == shape or table.ndim != len(shape) or table.shape[-1] != shape[-1]:
+        return table
+    if table.ndim == 2:
+        return F.interpolate(table.T[None], shape[:1], mode="linear")[0].T
+    return F.interpolate(table.permute(0, 3, 1, 2), shape[1:3], mode="bicubic", antialias=True).permute(0, 2, 3, 1)
 
 
 def _renamed(name: str) -> str:

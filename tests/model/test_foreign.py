@@ -26,20 +26,35 @@ def vit():
     return FluoroSAM(preset("vit-b-256", 8)).eval()
 
 
-def test_sam_fills_decoder_and_encoder_and_names_the_rest(sam_state, vit, tmp_path):
+def test_sam_fills_decoder_and_encoder(sam_state, vit, tmp_path):
     torch.save(sam_state, tmp_path / "sam_vit_b.pth")
     done = load_foreign(vit, tmp_path / "sam_vit_b.pth")
-    assert len(done.loaded) + len(done.skipped) == len(sam_state)
-    skipped = dict(done.skipped)
-    # 1024 px and 256 px differ in the tables of positions alone
-    assert all("pos_embed" in name or "rel_pos" in name for name in skipped)
-    assert "(1, 64, 64, 768), (1, 16, 16, 768) is needed" in skipped["image_encoder.pos_embed"]
+    assert len(done.loaded) == len(sam_state)
+    assert not done.skipped
     own = vit.state_dict()
     name = "mask_decoder.transformer.layers.1.mlp.lin1.weight"
     assert torch.equal(own[name], sam_state[name])
     assert torch.equal(
         own["image_encoder.backbone.blocks.3.mlp.fc1.weight"], sam_state["image_encoder.blocks.3.mlp.lin1.weight"]
     )
+
+
+def test_positions_of_another_image_size_are_interpolated(sam_state, vit, tmp_path):
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    table = torch.stack([rows, columns], -1).repeat(1, 1, 384)[None]
+    along = torch.arange(127.0)[:, None].repeat(1, 64)
+    names = "image_encoder.pos_embed", "image_encoder.blocks.2.attn.rel_pos_h"
+    torch.save(sam_state | dict(zip(names, (table, along), strict=True)), tmp_path / "ramps.pth")
+    load_foreign(vit, tmp_path / "ramps.pth")
+    own = vit.state_dict()
+    got = own["image_encoder.backbone.pos_embed"][0]
+    centres = torch.arange(16.0) * 4 + 1.5  # of four cells each
+    inner = slice(2, -2)  # the filter is cut at the border
+    torch.testing.assert_close(got[inner, 0, 0], centres[inner], atol=0.05, rtol=0)
+    torch.testing.assert_close(got[0, inner, 1], centres[inner], atol=0.05, rtol=0)
+    relative = own["image_encoder.backbone.blocks.2.attn.rel_pos_h"][:, 0]
+    torch.testing.assert_close(relative[15], torch.tensor(63.0))  # no offset stays none
+    torch.testing.assert_close(relative.diff()[1:-1], torch.full((28,), 127 / 31))
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
-"""Image encoder: a timm backbone and the neck that merges its stages into one embedding."""
+"""Image encoder: a backbone, mostly timm's, and the neck that merges its stages into one embedding."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,9 @@ from torch.nn import functional as F
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.model.adapters import add_adapters
 from fluorosam_cli.model.layers import LayerNorm2d
+from fluorosam_cli.model.resnet import WIDTHS, HalfResNet10t, group_norm
 
-# backbone: timm's name and what differs from it
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    # half the width: dense 3x3 convolutions are what a CPU trains fastest per unit of accuracy
-    "resnet10t_half": ("resnet10t", {"channels": (32, 64, 128, 192), "stem_width": 16}),
-}
+SMALL = "resnet10t_half"  # the one backbone that is not timm's
 
 
 class ResidualBlock(nn.Module):
@@ -50,7 +48,8 @@ class ImageEncoder(nn.Module):
             return
         side, dim = (4, config.detail_dim) if config.detail_dim else (1, config.embedding_dim)
         self.grid = side * config.grid_px
-        channels: list[int] = self.backbone.feature_info.channels()  # pyright: ignore
+        small = config.backbone == SMALL
+        channels: Sequence[int] = WIDTHS if small else self.backbone.feature_info.channels()  # pyright: ignore
         self.laterals = nn.ModuleList(nn.Conv2d(c, config.neck_dim, 1) for c in channels)
         self.blocks = nn.Sequential(*(ResidualBlock(config.neck_dim) for _ in range(config.neck_blocks)))
         self.output = nn.Conv2d(config.neck_dim, dim, 1)
@@ -71,28 +70,32 @@ class ImageEncoder(nn.Module):
 
 
 def backbone(config: ModelConfig, **pretrained: Any) -> nn.Module:
-    """The timm model of a configuration, without batch statistics; `pretrained` goes to `timm.create_model`."""
+    """The backbone of a configuration, without batch statistics; `pretrained` goes to `timm.create_model`."""
+    if config.backbone == SMALL:
+        if pretrained:
+            raise ValueError("nobody has published weights of its width")
+        return HalfResNet10t()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
         import timm
 
     tag = pretrained.pop("tag", "")
-    name, options = VARIANTS.get(config.backbone, (config.backbone, {}))
-    name += tag and f".{tag}"
+    name = config.backbone + (tag and f".{tag}")
+    options: dict[str, Any] = {}
     if name.startswith(("swin", "samvit")):
-        options = {**options, "img_size": config.image_size_px}
+        options["img_size"] = config.image_size_px
     if name.startswith("samvit"):
         return timm.create_model(name, num_classes=0, global_pool="", **options, **pretrained)
     if name.startswith("resnet"):
-        options = {**options, "out_indices": (1, 2, 3, 4)}  # strides 4 to 32, as the others'
+        options["out_indices"] = (1, 2, 3, 4)  # strides 4 to 32, as the others'
     return _without_batch_statistics(timm.create_model(name, features_only=True, **options, **pretrained))
 
 
 def _without_batch_statistics(module: nn.Module) -> nn.Module:
-    """Replace batch norms by group norms of 16 channels, so that results do not depend on how a batch is split."""
+    """Replace batch norms by group norms."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            norm: nn.Module = nn.GroupNorm(max(1, child.num_features // 16), child.num_features)
+            norm: nn.Module = group_norm(child.num_features)
             if hasattr(child, "act"):  # timm's norm with its activation
                 norm = nn.Sequential(norm, child.drop, child.act)  # pyright: ignore
             setattr(module, name, norm)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fluorosam_cli.artefacts import Track, read_header, silent
-from fluorosam_cli.contracts import Checkpoint, ModelConfig, TextEncoderConfig
+from fluorosam_cli.contracts import Checkpoint, ModelConfig, ShardsPhrase, TextEncoderConfig
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import UsageError
 from fluorosam_cli.model.adapters import is_adapter
@@ -27,6 +28,8 @@ from fluorosam_cli.training.words import HEADER as WORDS
 from fluorosam_cli.training.words import check_words, learn_words, load_words, phrase_features, save_words
 
 log = logging.getLogger("fluoro")
+
+PHRASES_PER_NAME = 8  # to ask for masks with: the text head is fixed by then, and takes other words for these
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Start:
     """What every process needs besides files."""
 
     config: ModelConfig
-    features: Tensor  # (n_phrases, text_dim), in the order of shards.json
+    phrases: list[ShardsPhrase]  # with which masks are asked for
+    features: Tensor  # (n_phrases, text_dim), of these
     encoder: TextEncoderConfig
     head: dict[str, Tensor]
     scores: dict[str, float]
@@ -114,35 +118,43 @@ def config_of(origin: Origin) -> ModelConfig:
 def prepare(
     reader: ShardReader, origin: Origin, exclude: tuple[str, ...], seed: int, kept: Path, track: Track = silent
 ) -> Start:
-    """Encode the shards' phrases and learn the words of the structures that are not excluded.
+    """Learn the words of the structures that are not excluded, and encode the phrases that masks are asked for with.
 
     The words are kept in the folder `kept`; a resumed run finds them there.
     """
     phrases = reader.header.phrases
+    few = few_phrases(phrases, seed)
     if origin.checkpoint is not None:
         model, checkpoint = load_checkpoint(origin.checkpoint)
-        encoder = encoder_of(checkpoint.text_encoder)
-        features = phrase_features(encoder, phrases, track)
+        features = phrase_features(encoder_of(checkpoint.text_encoder), few, track)
         config = _extended(checkpoint.model, origin)
         new = sorted(set(reader.header.structures) - set(checkpoint.structures))
         log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, len(new))
-        return Start(config, features, checkpoint.text_encoder, model.text_head.state_dict(), {})
+        return Start(config, few, features, checkpoint.text_encoder, model.text_head.state_dict(), {})
     encoder = load_text_encoder(origin.text_encoder)
     config = _config(origin, encoder)
-    features = phrase_features(encoder, phrases, track)
-    rows = [i for i, phrase in enumerate(phrases) if phrase.structure not in exclude]
-    if (kept / WORDS).is_file():
-        words = load_words(kept)
-        check_words(words, config, encoder, [])
-    elif origin.words is not None:
-        words = load_words(origin.words)
+    given = kept if (kept / WORDS).is_file() else origin.words
+    if given is not None:
+        words = load_words(given)
         check_words(words, config, encoder, [n for n in reader.header.structures if n not in exclude])
-        save_words(kept, words)
     else:
-        words = learn_words([phrases[i] for i in rows], features[rows], config, encoder, seed, track)
+        learnt = [phrase for phrase in phrases if phrase.structure not in exclude]
+        words = learn_words(learnt, phrase_features(encoder, learnt, track), config, encoder, seed, track)
         log.info("words: %s", ", ".join(f"{name} {value:.3f}" for name, value in words.scores.items()))
+    if given != kept:
         save_words(kept, words)
-    return Start(config, features, words.encoder, words.head, words.scores)
+    return Start(config, few, phrase_features(encoder, few, track), words.encoder, words.head, words.scores)
+
+
+def few_phrases(phrases: list[ShardsPhrase], seed: int) -> list[ShardsPhrase]:
+    """Of each name the first train phrase, which the lexicon makes the name itself, and others drawn with the seed."""
+    rows: dict[str, list[int]] = {}
+    for row, phrase in enumerate(phrases):
+        if phrase.split == "train":
+            rows.setdefault(phrase.structure, []).append(row)
+    rng = np.random.default_rng([seed, 3])
+    chosen = [[first, *rng.permutation(others)[: PHRASES_PER_NAME - 1]] for first, *others in rows.values()]
+    return [phrases[row] for row in sorted(int(row) for drawn in chosen for row in drawn)]
 
 
 def build(start: Start, origin: Origin, seed: int, report: bool) -> FluoroSAM:

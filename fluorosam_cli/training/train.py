@@ -77,6 +77,7 @@ def _train(job: Job, track: Track, process: Process) -> None:
     kept = job.folder / "words"
     start = prepare(reader, settings.origin, settings.exclude, settings.seed, kept, track) if process.first else None
     start = from_first(start, process)
+    reader.header = reader.header.model_copy(update={"phrases": start.phrases})
     model = build(start, settings.origin, settings.seed, report=process.first).to(device)
     averaged = FluoroSAM(model.config).requires_grad_(False).to(device)
     averaged.load_state_dict(model.state_dict())

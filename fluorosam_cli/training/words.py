@@ -48,7 +48,7 @@ def phrase_features(encoder: TextEncoder, phrases: Sequence[ShardsPhrase], track
     """(n_phrases, text_dim) float32, in the order of the phrases."""
     texts = [phrase.text for phrase in phrases]
     parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
-    found = [encoder.encode(part) for part in track(parts, "read", len(parts), "batches")]
+    found = [encoder.encode(part) for part in track(parts, "read", len(parts), "parts")]
     return torch.from_numpy(np.concatenate(found) if found else encoder.encode([]))
 
 

@@ -1,0 +1,23 @@
+"""The small backbone against timm's `resnet10t` of half the width."""
+
+import torch
+
+from fluorosam_cli.model.image_encoder import _without_batch_statistics
+from fluorosam_cli.model.resnet import STEM, WIDTHS, HalfResNet10t
+
+
+@torch.no_grad()
+def test_it_is_timms():
+    import timm
+
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        "resnet10t", channels=WIDTHS, stem_width=STEM[1], features_only=True, out_indices=(1, 2, 3, 4)
+    )
+    theirs = _without_batch_statistics(theirs)
+    assert theirs.feature_info.channels() == list(WIDTHS)
+    ours = HalfResNet10t()
+    ours.load_state_dict(theirs.state_dict())
+    image = torch.randn(2, 3, 70, 96)
+    for mine, other in zip(ours(image), theirs(image), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)

@@ -49,7 +49,7 @@ fluoro pack "$out"/views/* --descriptions "$out/descriptions" --size 256 \
 
 step "4/6  words, then masks"
 fluoro words --preset small -o "$out/words" --resume
-fluoro train "$out/shards" --words "$out/words" --preset small --steps "${STEPS:-2400}" --batch 16 \
+fluoro train "$out/shards" --words "$out/words" --preset small --steps "${STEPS:-2400}" --batch 16 --prompts 2 \
   --learning-rate 2e-3 --gpus 2 ${DEVICE:+--device "$DEVICE"} --seed "${SEED:-0}" -o "$out/run" --resume
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"

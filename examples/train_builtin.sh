@@ -53,7 +53,7 @@ fluoro train "$out/shards" --words "$out/words" --preset small --steps "${STEPS:
   --learning-rate 2e-3 --gpus 2 ${DEVICE:+--device "$DEVICE"} --seed "${SEED:-0}" -o "$out/run" --resume
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"
-fluoro eval "$out/run" "$out/shards" --split test --limit 120 --prompts text,text+points,presence --clicks 3 --noc 0 \
+fluoro eval "$out/run" "$out/shards" --split test --limit 60 --prompts text,text+points,presence --clicks 3 --noc 0 \
   -o "$out/simulated" --resume
 if [ -n "${REAL:-}" ]; then
   absent=femur_left,femur_right,tibia_left,tibia_right,fibula_left,fibula_right,patella_left,patella_right,hip_left

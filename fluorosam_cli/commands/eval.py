@@ -130,6 +130,8 @@ def _series(prompts: str) -> tuple[str, ...]:
             raise UsageError(f"--prompts {word}: not known", f"choose among {', '.join(SERIES)}")
     if not asked:
         raise UsageError("--prompts: is empty", f"choose among {', '.join(SERIES)}")
+    if {"presence", "paraphrases"} & set(asked):
+        asked.append("text")  # which they are compared with
     return tuple(kind for kind in SERIES if kind in asked)
 
 

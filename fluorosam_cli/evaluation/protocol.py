@@ -10,10 +10,10 @@
 | `presence` | `absent`: phrases of structures that are not in the image, at most as many as there are masks |
 | `paraphrases` | `paraphrase`: several held-out phrases of the same structure, each alone |
 
-Each click is the centre of the largest error of the answer before it (`clicks.py`); that answer's logits are fed back
-to models that take them. The mask is always the one with the highest predicted IoU; the best of the alternatives, which
-only an oracle can choose, is scored beside it. For the number of clicks needed (NoC), clicking goes on to `cap` for
-masks that have not reached the highest goal.
+`presence` and `paraphrases` bring `text` with them. Each click is the centre of the largest error of the answer before
+it (`clicks.py`); its logits are fed back to models that take them. The mask is always the one with the highest
+predicted IoU; the best of the alternatives, which only an oracle can choose, is scored beside it. For the number of
+clicks needed (NoC), clicking goes on to `cap` for masks that have not reached the highest goal.
 """
 
 from collections.abc import Iterator, Sequence

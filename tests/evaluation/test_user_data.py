@@ -40,6 +40,11 @@ def test_a_folder_of_radiographs(fluoro, tiny_checkpoint, folder, tmp_path):
     assert (metrics.data.kind, metrics.data.cases, metrics.surface_unit) == ("images", 2, "px")
     assert {s.structure for s in metrics.structures} == {"heart", "lung_above_diaphragm_left"}
     assert open_source(folder, None)[1].absent == ["liver"]
+    code, _, err = fluoro("eval", tiny_checkpoint, folder, "--prompts", "presence", "-o", tmp_path / "presence")
+    assert code == 0, err
+    presence = read_header(tmp_path / "presence/metrics.json", Metrics).presence
+    assert presence is not None
+    assert presence.absent == 1
 
 
 def test_bad_masks_are_named_and_the_rest_is_scored(fluoro, tiny_checkpoint, folder, tmp_path):

@@ -26,7 +26,7 @@ from fluorosam_cli.training.prototypes import Prototypes
 HEADER = "words.json"
 WEIGHTS = "words.safetensors"
 AT_ONCE = 1024  # phrases, sorted by length inside the encoder
-EPOCHS, FEWEST_STEPS, MOST_STEPS = 24, 150, 1500
+EPOCHS, FEWEST_STEPS, MOST_STEPS = 9, 150, 1500
 LEARNING_RATE = 4e-3
 SHARPNESS = 8.0  # of the choice between prototypes
 STRANGE_WEIGHT = 4.0  # of a phrase that names nothing: those to come are stranger than these

@@ -100,8 +100,8 @@ SAM_MED2D = Recipe(
 )
 
 # Ours: text alone most often, as it is what users type first and what clicks cannot replace. RetinaNet's alpha of .25
-# favours the background; from scratch it empties every mask at first, hence .75. A quarter of absent structures: with a
-# tenth, presence learns to say yes. Set by hand, not searched.
+# favours the background; from scratch it empties every mask at first, hence .75. A quarter of absent structures,
+# so that presence does not learn to say yes to all. Set by hand, not searched.
 FLUORO = Recipe(
     name="fluoro",
     text=0.5,

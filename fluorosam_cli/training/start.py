@@ -136,7 +136,9 @@ def prepare(
     given = kept if (kept / WORDS).is_file() else origin.words
     if given is not None:
         words = load_words(given)
-        check_words(words, config, encoder, [n for n in reader.header.structures if n not in exclude])
+        # Those that were learnt here know every name that had a phrase.
+        needed = [] if given == kept else [name for name in reader.header.structures if name not in exclude]
+        check_words(words, config, encoder, needed)
     else:
         learnt = [phrase for phrase in phrases if phrase.structure not in exclude]
         words = learn_words(learnt, phrase_features(encoder, learnt, track), config, encoder, seed, track)

@@ -175,8 +175,9 @@ MINIMAL: dict[str, dict] = {
         "mask_input_px": 96,
         "logits_px": 96,
         "text_encoder": {"name": "minilm", "revision": "1", "dim": 8},
-        "text_features": "phrases.f32",
-        "phrases": [{"text": "left femur", "structure": "femur_left"}],
+        "tokens": "tokens.f32",
+        "token_dim": 128,
+        "phrases": [{"text": "left femur", "structure": "femur_left", "row": 0}],
         **{
             name: {
                 "file": f"{name}.onnx",

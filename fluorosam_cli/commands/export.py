@@ -30,7 +30,7 @@ def export(
         return stage.plan(checkpoint=str(exportable.folder), phrases=len(exportable.phrases))
     with stage.output(HEADER, inputs=[exportable.folder / CHECKPOINT]) as output:
         if not output.finished:
-            output.finish(export_onnx(exportable, output.path))
+            output.finish(export_onnx(exportable, output.path, stage.track))
             output.done = 1
     files = sorted(path for path in stage.folder.iterdir() if path.suffix in (".onnx", ".f32"))
     return {path.name: f"{path.stat().st_size / 1e6:.1f} MB" for path in files}

@@ -15,7 +15,7 @@ class ModelConfig(Model):
     embedding_dim: int
     neck_dim: int
     neck_blocks: int = 3
-    detail_dim: int = 0  # channels of features at 4 x the grid that reach the decoder; 0: none, as in the paper
+    detail_dim: int = 0  # channels of features of side `logits_px` that reach the decoder; 0: none, as in the paper
     upscale_stages: int  # each doubles the resolution of the mask logits
     decoder_depth: int
     decoder_heads: int
@@ -26,6 +26,11 @@ class ModelConfig(Model):
     text_map: bool  # a first mask from words goes to the decoder as its mask prompt; needs detail_dim
     travel: bool = False  # the decoder also predicts the path length inside the structure
     adapters: bool = False  # small trainable layers behind every block of the backbone
+
+    @property
+    def logits_px(self) -> int:
+        """Side of the mask logits."""
+        return self.grid_px * 2**self.upscale_stages
 
 
 class TextEncoderConfig(Model):

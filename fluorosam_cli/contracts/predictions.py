@@ -70,10 +70,9 @@ class OnnxNetwork(Model):
 
 
 class OnnxPhrase(Model):
-    """A row of the table of text features."""
-
     text: str
     structure: str
+    row: int  # of the table of tokens; phrases of one structure mostly share theirs
 
 
 class Onnx(Model):
@@ -85,7 +84,8 @@ class Onnx(Model):
     mask_input_px: int
     logits_px: int
     text_encoder: TextEncoderConfig
-    text_features: str  # file: float32, little endian, a row of `text_encoder.dim` for each phrase
+    tokens: str  # file: float32, little endian, rows of `token_dim`
+    token_dim: int
     phrases: list[OnnxPhrase]
     encoder: OnnxNetwork
     decoder: OnnxNetwork

@@ -7,37 +7,46 @@ takes longer than a small budget allows; a drawn click is where it is from the f
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.model.layers import LayerNorm2d, PatchConv2d
 from fluorosam_cli.model.prompt_encoder import BOX_MAX, BOX_MIN, NEGATIVE, POSITIVE
 
-CLICK_SIGMA = 1.5  # cells of the drawing, which has 4 grid cells a side
+CLICK_SIGMA_PX = 6.0  # of the network's input
 PICTURES = 4  # previous mask, positive clicks, negative clicks, box
 
 
 class DetailPath(nn.Module):
-    """From features and drawings of side 4 grid to the decoder's grid and the two sizes above it."""
+    """From features and drawings of side `logits_px` to the decoder's grid and to every size above it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        dim, detail = config.embedding_dim, config.detail_dim
-        self.size = config.image_size_px
-        self.image_grid = nn.Sequential(PatchConv2d(detail, dim, 4), LayerNorm2d(dim))
-        self.image_half = PatchConv2d(detail, dim // 4, 2)
-        self.image_full = PatchConv2d(detail, dim // 8, 1)
-        self.prompt_full = PatchConv2d(PICTURES, dim // 8, 1)
-        self.prompt_half = nn.Sequential(PatchConv2d(PICTURES, dim // 4, 2), LayerNorm2d(dim // 4))
-        self.prompt_grid = nn.Sequential(nn.GELU(), PatchConv2d(dim // 4, dim, 2), LayerNorm2d(dim))
+        dim, detail, stages = config.embedding_dim, config.detail_dim, config.upscale_stages
+        widths = [dim, *(dim // 2 ** (2 + stage) for stage in range(stages))]  # as the decoder's upscaling
+        self.image_grid = nn.Sequential(PatchConv2d(detail, dim, 2**stages), LayerNorm2d(dim))
+        self.image_finer = nn.ModuleList(
+            PatchConv2d(detail, width, 2 ** (stages - 1 - stage)) for stage, width in enumerate(widths[1:])
+        )
+        self.prompt_finest = PatchConv2d(PICTURES, widths[-1], 1)
+        inputs = [PICTURES, *widths[-2:0:-1]]
+        self.prompt_coarser = nn.ModuleList(
+            nn.Sequential(PatchConv2d(wide, narrow, 2), LayerNorm2d(narrow))
+            for wide, narrow in zip(inputs, widths[-2::-1], strict=True)
+        )
 
-    def image(self, embedding: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, detail_dim, 4 grid, 4 grid) -> features for the grid, for twice and for four times its side."""
-        return self.image_grid(embedding), self.image_half(embedding), self.image_full(embedding)
+    def image(self, embedding: Tensor) -> list[Tensor]:
+        """(B, detail_dim, logits_px, logits_px) -> features for the grid, and for every doubling of its side."""
+        return [self.image_grid(embedding), *(finer(embedding) for finer in self.image_finer)]
 
-    def prompt(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 4, 4 grid, 4 grid) of `draw` -> the same three sizes."""
-        half = self.prompt_half(pictures)
-        return self.prompt_grid(half), half, self.prompt_full(pictures)
+    def prompt(self, pictures: Tensor) -> list[Tensor]:
+        """(N, 4, logits_px, logits_px) of `draw` -> the same sizes."""
+        found, x = [self.prompt_finest(pictures)], pictures
+        for coarser in self.prompt_coarser:
+            x = coarser(x)
+            found.append(x)
+            x = F.gelu(x)
+        return found[::-1]
 
 
 @torch.no_grad()
@@ -47,9 +56,10 @@ def draw(logits: Tensor, known: Tensor, points_xy: Tensor, point_labels: Tensor,
     The mask lies in [-1, 1], 0 where it is not known; clicks are bells of height 1; the box is filled.
     """
     side = logits.shape[-1]
+    sigma = CLICK_SIGMA_PX * side / image_size
     axis = torch.arange(side, device=logits.device, dtype=logits.dtype)
     xy = (points_xy + 0.5) * side / image_size - 0.5
-    x, y = torch.exp(-0.5 * ((axis - xy[..., None]) / CLICK_SIGMA) ** 2).unbind(2)  # (N, K, s)
+    x, y = torch.exp(-0.5 * ((axis - xy[..., None]) / sigma) ** 2).unbind(2)  # (N, K, s)
     clicks = [
         torch.einsum("nk,nky,nkx->nyx", (point_labels == label).to(x), y, x).clamp(max=1)
         for label in (POSITIVE, NEGATIVE)

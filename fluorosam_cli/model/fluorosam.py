@@ -1,6 +1,7 @@
 """The network: one image embedding, any number of prompts."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +36,7 @@ PAPER = {
 SMALL = PAPER | {
     "backbone": "resnet10t_half",
     "embedding_dim": 128,
-    "neck_dim": 32,
-    "neck_blocks": 1,
-    "detail_dim": 32,
+    "detail_dim": 64,
     "upscale_stages": 2,
     "decoder_depth": 1,
     "decoder_heads": 4,
@@ -70,12 +69,24 @@ class Prompts:
     """N prompts, each on one image of the batch. What a prompt lacks is masked out, so padding never matters."""
 
     image_index: Tensor  # (N,) which image of the batch
-    text: Tensor  # (N, text_dim) sentence features; zeros where has_text is False
+    text: Tensor  # (N, dim) what `text_head` makes of a phrase; anything where has_text is False
     has_text: Tensor  # (N,) bool
     points_xy: Tensor  # (N, K, 2) in input pixels
     point_labels: Tensor  # (N, K) 1 positive, 0 negative, 2 and 3 box corners, -1 none
     mask_logits: Tensor  # (N, 1, mask_input_px, mask_input_px) of an earlier round
     has_mask: Tensor  # (N,) bool
+
+
+class ImageFeatures(NamedTuple):
+    """B images as the network sees them; only the presets with a detail path have more than the embedding."""
+
+    embedding: Tensor  # (B, dim, grid, grid)
+    details: tuple[Tensor, ...] = ()  # (B, dim / 4, 2 grid, 2 grid), (B, dim / 8, 4 grid, 4 grid), ...
+    words: Tensor | None = None  # (B, dim / 2, logits_px, logits_px), what the text map compares with words
+
+    def detach(self) -> "ImageFeatures":
+        words = None if self.words is None else self.words.detach()
+        return ImageFeatures(self.embedding.detach(), tuple(each.detach() for each in self.details), words)
 
 
 class FluoroSAM(nn.Module):
@@ -89,44 +100,42 @@ class FluoroSAM(nn.Module):
         self.text_map = TextMap(config) if config.text_map else None
         self.detail_path = DetailPath(config) if config.detail_dim else None
 
-    def encode_image(self, image: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, dim, grid, grid), or (B, detail_dim, 4 grid, 4 grid) where there is a detail path."""
-        return self.image_encoder(image)
+    def encode_image(self, image: Tensor) -> ImageFeatures:
+        """(B, 3, S, S) -> all that any prompt on these images needs."""
+        embedding = self.image_encoder(image)
+        if self.detail_path is None:
+            return ImageFeatures(embedding)
+        words = None
+        if self.text_map is not None:
+            words = self.text_map.pixels(embedding, self.prompt_encoder.dense_position(self.config.logits_px))
+        grid, *details = self.detail_path.image(embedding)
+        return ImageFeatures(grid, tuple(details), words)
 
-    def word_pixels(self, embedding: Tensor) -> Tensor | None:
-        """What the text map compares with words, (B, dim / 4, 4 grid, 4 grid); None where there is no text map."""
-        if self.text_map is None:
-            return None
-        return self.text_map.pixels(embedding, self.prompt_encoder.dense_position(4 * self.config.grid_px))
-
-    def decode(self, embedding: Tensor, prompts: Prompts, word_pixels: Tensor | None = None) -> Decoded:
-        """Masks for every prompt, from what `encode_image` returned for the images.
-
-        `word_pixels` saves computing them again for further prompts on the same images.
-        """
-        token, _ = self.text_head(prompts.text)
+    def decode(self, features: ImageFeatures, prompts: Prompts) -> Decoded:
+        """Masks for every prompt, from what `encode_image` returned for the images."""
+        token = prompts.text
         points = self.prompt_encoder.points(prompts.points_xy, prompts.point_labels)
         tokens = torch.cat([token[:, None], points], dim=1)
         keep = torch.cat([prompts.has_text[:, None], prompts.point_labels >= 0], dim=1)
         position = self.prompt_encoder.dense_position()
-        image, has_mask = prompts.image_index, prompts.has_mask
+        of_prompts = F.one_hot(prompts.image_index, len(features.embedding)).to(features.embedding)  # (N, B)
+        grid = of_images(features.embedding, of_prompts)
+        has_mask = prompts.has_mask
         if self.detail_path is None:
             dense = self.prompt_encoder.dense(prompts.mask_logits, has_mask)
-            return self.mask_decoder(of_images(embedding, image), position, dense, tokens, keep)
+            return self.mask_decoder(grid, position, dense, tokens, keep)
         previous, known = prompts.mask_logits.clamp(-LOGIT_MAX, LOGIT_MAX), has_mask
         presence = torch.zeros((), device=tokens.device)
         if self.text_map is not None:  # words have drawn a first mask before the decoder starts
-            pixels = self.word_pixels(embedding) if word_pixels is None else word_pixels
-            assert pixels is not None
-            first = self.text_map(of_images(pixels, image), token[:, None])
-            previous = torch.where(_column(has_mask), previous, first)
+            assert features.words is not None
+            first = self.text_map.of_prompts(features.words, token, of_prompts)
+            previous = torch.where(_column(has_mask), previous, first[:, None])
             known = has_mask | prompts.has_text
-            presence = self.text_map.presence(first)[:, 0] * prompts.has_text
+            presence = self.text_map.presence(first) * prompts.has_text
         previous = previous * _column(known)
         pictures = draw(previous, known, prompts.points_xy, prompts.point_labels, self.config.image_size_px)
         dense, *drawn = self.detail_path.prompt(pictures)
-        grid, *finer = (of_images(x, image) for x in self.detail_path.image(embedding))
-        details = [a + b for a, b in zip(finer, drawn, strict=True)]
+        details = [of_images(a, of_prompts) + b for a, b in zip(features.details, drawn, strict=True)]
         decoded = self.mask_decoder(grid, position, dense, tokens, keep, details)
         # The decoder corrects what is there.
         return replace(decoded, masks=decoded.masks + previous, presence=decoded.presence + presence)
@@ -141,7 +150,7 @@ class FluoroSAM(nn.Module):
         size = self.prompt_encoder.mask_input_px
         return Prompts(
             image_index=torch.zeros(count, dtype=torch.long, device=device),
-            text=torch.zeros(count, self.config.text_dim, device=device),
+            text=torch.zeros(count, self.config.embedding_dim, device=device),
             has_text=torch.zeros(count, dtype=torch.bool, device=device),
             points_xy=torch.zeros(count, points, 2, device=device),
             point_labels=torch.full((count, points), -1, dtype=torch.long, device=device),
@@ -150,13 +159,12 @@ class FluoroSAM(nn.Module):
         )
 
 
-def of_images(features: Tensor, image_index: Tensor) -> Tensor:
-    """What belongs to each prompt's image: features (B, ...) and (N,) -> (N, ...).
+def of_images(features: Tensor, of_prompts: Tensor) -> Tensor:
+    """What belongs to each prompt's image: features (B, ...) and zeros and ones (N, B) -> (N, ...).
 
-    A product with zeros and ones: on a CPU the gradient of indexing takes ten times as long.
+    On a CPU the gradient of indexing takes ten times as long as this product.
     """
-    chosen = F.one_hot(image_index, len(features)).to(features)
-    return (chosen @ features.flatten(1)).unflatten(1, features.shape[1:])
+    return (of_prompts @ features.flatten(1)).unflatten(1, features.shape[1:])
 
 
 def _column(x: Tensor) -> Tensor:

@@ -10,31 +10,19 @@ from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.model.adapters import add_adapters
-from fluorosam_cli.model.layers import LayerNorm2d
+from fluorosam_cli.model.layers import LayerNorm2d, ResidualBlock
 from fluorosam_cli.model.resnet import WIDTHS, HalfResNet10t, group_norm
+from fluorosam_cli.model.top_down import TopDown
 
 SMALL = "resnet10t_half"  # the one backbone that is not timm's
-
-
-class ResidualBlock(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
-        self.norm1 = LayerNorm2d(dim)
-        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
-        self.norm2 = LayerNorm2d(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.gelu(self.norm1(self.conv1(x)))
-        return F.gelu(x + self.norm2(self.conv2(y)))
 
 
 class ImageEncoder(nn.Module):
     """(B, 3, S, S) channels from `preprocess.channels` -> (B, embedding_dim, grid, grid).
 
     As in FluoroSAM (arXiv 2403.08059): every stage is projected by a 1x1 convolution, resized to one grid and summed;
-    residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's. With `detail_dim` the
-    output is (B, detail_dim, 4 grid, 4 grid). Segment-anything's own ViT brings its neck and needs none of this.
+    residual blocks and a 1x1 convolution follow. The norm at the end is segment-anything's, whose ViT brings its neck.
+    With `detail_dim` a top-down path takes their place: (B, detail_dim, logits_px, logits_px).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -44,12 +32,15 @@ class ImageEncoder(nn.Module):
         self.stages_channels_last = config.backbone.startswith("swin")  # timm's Swin returns (B, H, W, C)
         if config.adapters:
             add_adapters(self.backbone, channels_last=self.plain or self.stages_channels_last)
+        self.top_down = None
         if self.plain:
             return
-        side, dim = (4, config.detail_dim) if config.detail_dim else (1, config.embedding_dim)
-        self.grid = side * config.grid_px
         small = config.backbone == SMALL
         channels: Sequence[int] = WIDTHS if small else self.backbone.feature_info.channels()  # pyright: ignore
+        if config.detail_dim:
+            self.top_down = TopDown(channels, config.detail_dim)
+            return
+        self.grid, dim = config.grid_px, config.embedding_dim
         self.laterals = nn.ModuleList(nn.Conv2d(c, config.neck_dim, 1) for c in channels)
         self.blocks = nn.Sequential(*(ResidualBlock(config.neck_dim) for _ in range(config.neck_blocks)))
         self.output = nn.Conv2d(config.neck_dim, dim, 1)
@@ -60,6 +51,8 @@ class ImageEncoder(nn.Module):
         stages = self.backbone(image)
         if self.plain:
             return stages
+        if self.top_down is not None:
+            return self.top_down(stages)
         if self.stages_channels_last:
             stages = [stage.permute(0, 3, 1, 2) for stage in stages]
         size = (self.grid, self.grid)

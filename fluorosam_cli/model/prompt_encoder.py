@@ -32,6 +32,8 @@ class PromptEncoder(nn.Module):
         dim = config.embedding_dim
         self.image_size = config.image_size_px
         self.grid = config.grid_px
+        # Segment-anything's mask prompts have four times the grid's side; a detail path takes the logits as they are.
+        self.mask_input_px = config.logits_px if config.detail_dim else 4 * config.grid_px
         self.pe_layer = RandomPositionEncoding(dim)
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, dim)
@@ -45,10 +47,6 @@ class PromptEncoder(nn.Module):
             nn.Conv2d(16, dim, 1),
         )
         self.no_mask_embed = nn.Embedding(1, dim)
-
-    @property
-    def mask_input_px(self) -> int:
-        return 4 * self.grid
 
     def dense_position(self, side: int | None = None) -> Tensor:
         """(1, dim, side, side): the encoding of every cell's centre; the side is the grid's unless given."""

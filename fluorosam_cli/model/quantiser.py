@@ -6,13 +6,15 @@ As every phrase gets some code, "left banana" too, the head also says how far it
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
 
 
 class TextHead(nn.Module):
-    """(N, text_dim) sentence features -> (N, embedding_dim) tokens."""
+    """(N, text_dim) sentence features -> (N, embedding_dim) tokens.
+
+    It learns its words before any mask (`training.words`) and stays as it is from then on.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -25,14 +27,9 @@ class TextHead(nn.Module):
         self.familiar = nn.Linear(config.text_hidden_dim, 1)
         self.codebook = nn.Embedding(config.codebook_size, config.embedding_dim) if config.codebook_size else None
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (straight-through where quantised) and the quantiser's loss: codebook + 1.0 x commitment."""
+    def forward(self, features: Tensor) -> Tensor:
         token = self.mlp(features)
-        if self.codebook is None:
-            return token, token.new_zeros(())
-        code = self.codebook(self.codes(token))
-        loss = F.mse_loss(code, token.detach()) + F.mse_loss(token, code.detach())
-        return token + (code - token).detach(), loss
+        return token if self.codebook is None else self.codebook(self.codes(token))
 
     def known(self, features: Tensor) -> Tensor:
         """How surely each phrase (N, text_dim) names something this head was taught, (N,) from 0 to 1."""

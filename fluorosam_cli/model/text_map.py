@@ -6,9 +6,10 @@ image; here one feature map serves every phrase, and training can ask for dozens
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
-from fluorosam_cli.model.layers import MLP, LayerNorm2d, PatchConv2d
+from fluorosam_cli.model.layers import MLP
 
 PRIOR_LOGIT = -2.0  # most pixels belong to no given structure
 SUREST = 16  # pixels that say whether a structure is there at all
@@ -17,9 +18,9 @@ SUREST = 16  # pixels that say whether a structure is there at all
 class TextMap(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        dim, width = config.embedding_dim, config.embedding_dim // 4
-        self.position = PatchConv2d(dim, config.detail_dim, 1)
-        self.features = nn.Sequential(PatchConv2d(config.detail_dim, width, 1), LayerNorm2d(width), nn.ReLU())
+        dim, width = config.embedding_dim, config.embedding_dim // 2
+        self.position = nn.Conv2d(dim, config.detail_dim, 1)
+        self.features = nn.Conv2d(config.detail_dim, width, 1)
         self.query = MLP(dim, dim, width, 2)
         self.norm = nn.LayerNorm(width)
         self.offset = nn.Parameter(torch.tensor(PRIOR_LOGIT))
@@ -27,18 +28,26 @@ class TextMap(nn.Module):
         self.presence_offset = nn.Parameter(torch.tensor(0.0))
 
     def pixels(self, embedding: Tensor, position: Tensor) -> Tensor:
-        """Embedding (B, detail_dim, h, w), its positions (1, dim, h, w) -> (B, dim / 4, h, w).
+        """Embedding (B, detail_dim, h, w), its positions (1, dim, h, w) -> (B, dim / 2, h, w).
 
         Positions matter: where a structure usually lies is the first thing words can mean.
         """
-        return self.features(embedding + self.position(position))
+        return F.relu(self.features(embedding + self.position(position)))
 
     def forward(self, pixels: Tensor, token: Tensor) -> Tensor:
-        """Features (N, dim / 4, h, w) and K tokens for each (N, K, dim) -> logits (N, K, h, w)."""
+        """Features (B, dim / 2, h, w) and K tokens for each (B, K, dim) -> logits (B, K, h, w)."""
+        return torch.einsum("bkc,bchw->bkhw", self._query(token), pixels) + self.offset
+
+    def of_prompts(self, pixels: Tensor, token: Tensor, of_prompts: Tensor) -> Tensor:
+        """Features (B, dim / 2, h, w) and tokens (N, dim), one for each row of zeros and ones (N, B) -> (N, h, w)."""
+        spread = (of_prompts[:, :, None] * self._query(token)[:, None]).flatten(1)  # copies no image for a prompt
+        return (spread @ pixels.flatten(0, 1).flatten(1)).unflatten(1, pixels.shape[2:]) + self.offset
+
+    def _query(self, token: Tensor) -> Tensor:
         query = self.norm(self.query(token))
-        return torch.einsum("nkc,nchw->nkhw", query, pixels) / query.shape[-1] ** 0.5 + self.offset
+        return query / query.shape[-1] ** 0.5
 
     def presence(self, logits: Tensor) -> Tensor:
-        """Logits (N, K, h, w) of `forward` -> logits (N, K) of "what the words name is in the image"."""
-        surest = logits.flatten(2).topk(SUREST, dim=2).values.mean(2)
+        """Logits (..., h, w) -> logits (...) of "what the words name is in the image"."""
+        surest = logits.flatten(-2).topk(SUREST).values.mean(-1)
         return self.presence_scale * surest + self.presence_offset

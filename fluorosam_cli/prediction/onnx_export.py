@@ -1,11 +1,12 @@
 """The network as two ONNX files, encoder and decoder, that answer as `Predictor` does; docs/onnx.md is for their users.
 
-What cannot be in them is the sentence encoder: the features of the phrases of every structure that the checkpoint knows
-are exported as a table instead.
+What cannot be in them is the sentence encoder: what it and the text head make of the phrases of every structure that
+the checkpoint knows is exported as a table of tokens instead.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fluorosam_cli.artefacts import atomic_path, sha256_of, write_bytes
+from fluorosam_cli.artefacts import Track, atomic_path, sha256_of, silent, write_bytes
 from fluorosam_cli.contracts import Checkpoint, Onnx, OnnxNetwork, OnnxPhrase, OnnxTensor
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model import preprocess
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
 from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint
-from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts
-from fluorosam_cli.text.encoder import encoder_of
-from fluorosam_cli.text.phrases import is_name, phrases_of
+from fluorosam_cli.model.fluorosam import FluoroSAM, ImageFeatures, Prompts
+from fluorosam_cli.text.encoder import TextEncoder, encoder_of
+from fluorosam_cli.text.phrases import has_one_size, is_name, phrases_of
 
 HEADER = "onnx.json"
 OPSET = 18
-FEATURES = "phrases.f32"
+TOKENS = "tokens.f32"
+OF_ONE_SIZE = 4  # phrases of each tool of one size, of which there are many and alike
+AT_ONCE = 256  # phrases that are encoded together
 
 
 class Encoder(nn.Module):
-    """A fitted image (1, S, S) of any range -> embedding, and word pixels where the network has a text map."""
+    """A fitted image (1, S, S) of any range -> `model.fluorosam.ImageFeatures`, without what the network has not."""
 
     def __init__(self, model: FluoroSAM) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        embedding = self.model.encode_image(preprocess.channels(image))
-        pixels = self.model.word_pixels(embedding)
-        return (embedding,) if pixels is None else (embedding, pixels)
+        embedding, details, words = self.model.encode_image(preprocess.channels(image))
+        return (embedding, *details) if words is None else (embedding, *details, words)
 
 
 class Decoder(nn.Module):
@@ -57,7 +59,7 @@ class Decoder(nn.Module):
         mask_logits: Tensor,
         has_mask: Tensor,
         embedding: Tensor,
-        word_pixels: Tensor | None = None,
+        *more: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         prompts = Prompts(
             image_index=torch.zeros(1, dtype=torch.long),
@@ -68,7 +70,8 @@ class Decoder(nn.Module):
             mask_logits=mask_logits,
             has_mask=has_mask,
         )
-        decoded = self.model.decode(embedding, prompts, word_pixels)
+        details, words = (more[:-1], more[-1]) if self.model.text_map is not None else (more, None)
+        decoded = self.model.decode(ImageFeatures(embedding, details, words), prompts)
         return decoded.masks, decoded.iou, decoded.presence.sigmoid()
 
 
@@ -79,8 +82,8 @@ class Exportable:
     folder: Path
     model: FluoroSAM
     header: Checkpoint
-    phrases: list[OnnxPhrase]
-    features: np.ndarray  # (phrases, text_dim)
+    phrases: list[tuple[str, str]]  # text, structure
+    encoder: TextEncoder
 
 
 def load_exportable(checkpoint: Path | str) -> Exportable:
@@ -92,17 +95,16 @@ def load_exportable(checkpoint: Path | str) -> Exportable:
     found = find_checkpoint(checkpoint)
     model, header = load_checkpoint(found)
     phrases = [
-        OnnxPhrase(text=phrase.text, structure=name)
+        (phrase.text, name)
         for name in header.structures
         if is_name(name)
-        for phrase in phrases_of(name)
+        for phrase in islice(phrases_of(name), OF_ONE_SIZE if has_one_size(name) else None)
     ]
-    features = encoder_of(header.text_encoder).encode([phrase.text for phrase in phrases])
-    return Exportable(found, model, header, phrases, features)
+    return Exportable(found, model, header, phrases, encoder_of(header.text_encoder))
 
 
-def export_onnx(exportable: Exportable, folder: Path) -> Onnx:
-    """Write both networks and the table of phrases; return the header to write."""
+def export_onnx(exportable: Exportable, folder: Path, track: Track = silent) -> Onnx:
+    """Write both networks and the table of tokens; return the header to write."""
     model = exportable.model
     c = model.config
     image = torch.rand(1, c.image_size_px, c.image_size_px)
@@ -111,9 +113,10 @@ def export_onnx(exportable: Exportable, folder: Path) -> Onnx:
         encoded = encoder(image)
     side = model.prompt_encoder.mask_input_px
     points = torch.rand(1, 3, 2) * c.image_size_px
-    prompt = (points, torch.tensor([[1, 0, -1]]), torch.randn(1, c.text_dim), torch.tensor([True]))
+    prompt = (points, torch.tensor([[1, 0, -1]]), torch.randn(1, c.embedding_dim), torch.tensor([True]))
     mask = (torch.randn(1, 1, side, side), torch.tensor([False]))
-    outputs = ["embedding", "word_pixels"][: len(encoded)]
+    finer = 0 if model.detail_path is None else c.upscale_stages
+    outputs = ["embedding", *(f"detail_{number + 1}" for number in range(finer)), "words"][: len(encoded)]
     inputs = ["points_xy", "point_labels", "text", "has_text", "mask_logits", "has_mask", *outputs]
     networks = [
         _exported(folder / "encoder.onnx", encoder, (image,), ["image"], outputs),
@@ -126,18 +129,35 @@ def export_onnx(exportable: Exportable, folder: Path) -> Onnx:
             {"points_xy": {1: "points"}, "point_labels": {1: "points"}},
         ),
     ]
-    write_bytes(folder / FEATURES, exportable.features.astype("<f4").tobytes())
+    tokens, rows = np.unique(_tokens(exportable, track), axis=0, return_inverse=True)
+    write_bytes(folder / TOKENS, tokens.astype("<f4").tobytes())
     return Onnx(
         checkpoint_sha256=sha256_of(exportable.folder / CHECKPOINT),
         image_size_px=c.image_size_px,
         mask_input_px=side,
-        logits_px=c.grid_px * 2**c.upscale_stages,
+        logits_px=c.logits_px,
         text_encoder=exportable.header.text_encoder,
-        text_features=FEATURES,
-        phrases=exportable.phrases,
+        tokens=TOKENS,
+        token_dim=c.embedding_dim,
+        phrases=[
+            OnnxPhrase(text=text, structure=structure, row=int(row))
+            for (text, structure), row in zip(exportable.phrases, rows.flat, strict=True)
+        ],
         encoder=networks[0],
         decoder=networks[1],
     )
+
+
+def _tokens(exportable: Exportable, track: Track) -> np.ndarray:
+    """What the network takes for each phrase, (phrases, embedding_dim) float32."""
+    texts = [text for text, _ in exportable.phrases]
+    parts = [texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE)]
+    with torch.inference_mode():
+        found = [
+            exportable.model.text_head(torch.from_numpy(exportable.encoder.encode(part))).numpy()
+            for part in track(parts, "read", len(parts), "parts")
+        ]
+    return np.concatenate([np.zeros((0, exportable.model.config.embedding_dim), np.float32), *found])
 
 
 def _exported(

@@ -18,7 +18,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.geometry.frame import Frame
 from fluorosam_cli.model import preprocess
 from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint, load_checkpoint
-from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts
+from fluorosam_cli.model.fluorosam import FluoroSAM, ImageFeatures, Prompts
 from fluorosam_cli.model.prompt_encoder import BOX_MAX, BOX_MIN, NEGATIVE, POSITIVE
 from fluorosam_cli.prediction.images import to_grey
 from fluorosam_cli.prediction.tta import LOOKS, PLAIN, Look
@@ -90,8 +90,9 @@ class Predictor:
         self._threshold_logit = math.log(threshold / (1 - threshold))
         self._encoder: TextEncoder | None = None
         self._features: dict[str, torch.Tensor] = {}
+        self._tokens: dict[str, torch.Tensor] = {}  # what the network makes of them
         self._frame: Frame | None = None
-        self._looks: list[tuple[Look, torch.Tensor, torch.Tensor | None]] = []  # with embedding and word pixels
+        self._looks: list[tuple[Look, ImageFeatures]] = []
 
     @classmethod
     def from_checkpoint(cls, path: Path | str, device: str = "cpu", threshold: float = 0.5) -> "Predictor":
@@ -114,8 +115,7 @@ class Predictor:
         encoded = []
         with torch.inference_mode():
             for look in LOOKS if tta else PLAIN:
-                embedding = self._model.encode_image(preprocess.channels(look.image(fitted)[None]))
-                encoded.append((look, embedding, self._model.word_pixels(embedding)))
+                encoded.append((look, self._model.encode_image(preprocess.channels(look.image(fitted)[None]))))
         self._frame, self._looks = frame, encoded
         return self
 
@@ -163,8 +163,8 @@ class Predictor:
 
     def _decode(self, inputs: "list[_InputPrompt]", frame: Frame) -> Iterator[PredictedMasks]:
         told = []
-        for look, embedding, word_pixels in self._looks:
-            decoded = self._model.decode(embedding, self._batch(inputs, look), word_pixels)
+        for look, features in self._looks:
+            decoded = self._model.decode(features, self._batch(inputs, look))
             told.append((look.undone(decoded.masks.float()), decoded.iou.float(), decoded.presence.float().sigmoid()))
         masks, ious, presence = (torch.stack(each).mean(0).cpu().numpy() for each in zip(*told, strict=True))
         for i in range(len(inputs)):
@@ -176,7 +176,7 @@ class Predictor:
         prompts = self._model.empty_prompts(len(inputs), max(len(p.labels) for p in inputs), self._device)
         for i, prompt in enumerate(inputs):
             if prompt.text is not None:
-                prompts.text[i] = self._features[prompt.text]
+                prompts.text[i] = self._tokens[prompt.text]
                 prompts.has_text[i] = True
             if len(prompt.labels):
                 points = look.points(torch.from_numpy(prompt.points_xy), size)
@@ -195,7 +195,9 @@ class Predictor:
                 from fluorosam_cli.text.encoder import encoder_of
 
                 encoder = self._encoder = self._encoder or encoder_of(self.checkpoint.text_encoder)
-                self._features[text] = torch.as_tensor(encoder.encode([text])[0], dtype=torch.float32).to(self._device)
+                features = torch.from_numpy(encoder.encode([text])).to(self._device)
+                with torch.inference_mode():
+                    self._features[text], self._tokens[text] = features[0], self._model.text_head(features)[0]
 
     def _as_input(self, prompt: ImagePrompt, frame: Frame) -> "_InputPrompt":
         """Check a prompt and bring it into the network's square."""
@@ -230,7 +232,7 @@ class Predictor:
 
     @property
     def _logits_px(self) -> int:
-        return self._model.config.grid_px * 2**self._model.config.upscale_stages
+        return self._model.config.logits_px
 
     def _checked_logits(self, logits: np.ndarray) -> np.ndarray:
         side = self._logits_px

@@ -20,7 +20,7 @@ def test_adapters_change_nothing_until_trained_and_take_all_of_the_encoders_grad
     adapted = with_adapters(model)
     image = torch.rand(1, 3, model.config.image_size_px, model.config.image_size_px)
     with torch.no_grad():
-        assert torch.equal(adapted.encode_image(image), model.encode_image(image))
+        assert torch.equal(adapted.image_encoder(image), model.image_encoder(image))
     freeze_encoder(adapted)
     asked = adapted.empty_prompts(1, 1, CPU)
     asked.point_labels.fill_(1)
@@ -43,4 +43,4 @@ def test_adapters_change_nothing_until_trained_and_take_all_of_the_encoders_grad
     loaded, header = load_checkpoint(tmp_path)
     assert header.model.adapters
     with torch.no_grad():
-        torch.testing.assert_close(loaded.encode_image(image), adapted.eval().encode_image(image))
+        torch.testing.assert_close(loaded.image_encoder(image), adapted.eval().image_encoder(image))

@@ -5,7 +5,7 @@ from fluorosam_cli.contracts import TextEncoderConfig
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.geometry.frame import Frame
 from fluorosam_cli.model.checkpoint import HEADER, load_checkpoint, save_checkpoint
-from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts, preset
+from fluorosam_cli.model.fluorosam import FluoroSAM, ImageFeatures, Prompts, preset
 from fluorosam_cli.model.preprocess import channels, fit, to_image
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def model():
 def prompts(model, count, points, seed=0):
     random = torch.Generator().manual_seed(seed)
     empty = model.empty_prompts(count, points, CPU)
-    empty.text.copy_(torch.randn(count, TEXT_DIM, generator=random))
+    empty.text.copy_(torch.randn(count, model.config.embedding_dim, generator=random))
     empty.has_text[::2] = True
     empty.points_xy.copy_(torch.rand(count, points, 2, generator=random) * 128)
     empty.point_labels[:, 0] = 1
@@ -43,12 +43,12 @@ def take(p: Prompts, row: int, points: int) -> Prompts:
 
 @torch.no_grad()
 def test_a_prompt_answers_the_same_alone_and_in_a_padded_batch(model):
-    embedding = model.encode_image(channels(torch.rand(2, 128, 128)))
+    features = model.encode_image(channels(torch.rand(2, 128, 128)))
     batch = prompts(model, 6, 5)
     batch.image_index.copy_(torch.tensor([0, 1, 0, 1, 0, 1]))
-    together = model.decode(embedding, batch)
+    together = model.decode(features, batch)
     for row in range(6):
-        alone = model.decode(embedding, take(batch, row, 1))
+        alone = model.decode(features, take(batch, row, 1))
         torch.testing.assert_close(alone.masks[0], together.masks[row], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(alone.presence[0], together.presence[row], atol=1e-5, rtol=1e-4)
 
@@ -76,14 +76,14 @@ def test_decoder_and_prompt_encoder_equal_segment_anything():
     expected, expected_iou = decoder(embedding, encoder.get_dense_pe(), sparse, dense, multimask_output=True)
     asked = Prompts(
         image_index=torch.zeros(1, dtype=torch.long),
-        text=torch.zeros(1, TEXT_DIM),
+        text=torch.zeros(1, config.embedding_dim),
         has_text=torch.tensor([False]),
         points_xy=torch.cat([points, box.reshape(1, 2, 2)], dim=1),
         point_labels=torch.tensor([[1, 0, 2, 3]]),
         mask_logits=mask,
         has_mask=torch.tensor([True]),
     )
-    decoded = ours.decode(embedding, asked)
+    decoded = ours.decode(ImageFeatures(embedding), asked)
     torch.testing.assert_close(decoded.masks[:, 1:], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(decoded.iou[:, 1:], expected_iou, atol=1e-5, rtol=1e-5)
 

@@ -73,7 +73,7 @@ def test_sam_med2d_gives_its_whole_network_but_the_adapters(sam_state, vit, tmp_
     done = load_foreign(vit, tmp_path / "sam-med2d_b.pth")
     assert done.skipped == [("image_encoder.blocks.0.Adapter.channel.0.weight", "no such part")]
     image = torch.rand(1, 3, 256, 256)
-    torch.testing.assert_close(vit.encode_image(image), theirs(image), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(vit.image_encoder(image), theirs(image), atol=1e-4, rtol=1e-4)
 
 
 def test_medsam_initialises_the_decoder_of_a_swin(sam_state, tmp_path):

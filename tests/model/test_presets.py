@@ -10,8 +10,8 @@ SIZES = {
     "swin-b-448": (94.6, (256, 64, 64), 512),
     "swin-t-448": (35.3, (256, 64, 64), 512),
     "vit-b-256": (93.4, (256, 16, 16), 64),
-    "small": (2.3, (32, 48, 48), 48),
-    "tiny": (2.3, (32, 32, 32), 32),
+    "small": (2.6, (128, 12, 12), 48),
+    "tiny": (2.6, (128, 8, 8), 32),
 }
 
 
@@ -20,11 +20,13 @@ def test_shapes_and_parameter_counts(name):
     with torch.device("meta"):  # shapes alone: no memory, no arithmetic
         model = FluoroSAM(preset(name, 512))
         size = model.config.image_size_px
-        embedding = model.encode_image(torch.empty(2, 3, size, size))
-        decoded = model.decode(embedding, model.empty_prompts(3, 2, torch.device("meta")))
+        features = model.encode_image(torch.empty(2, 3, size, size))
+        decoded = model.decode(features, model.empty_prompts(3, 2, torch.device("meta")))
     millions, image, side = SIZES[name]
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
-    assert embedding.shape == (2, *image)
+    assert features.embedding.shape == (2, *image)
+    finest = [features.words, features.details[-1]] if model.config.detail_dim else []
+    assert all(each.shape[2:] == (side, side) for each in finest)
     assert decoded.masks.shape == (3, 4, side, side)
     assert decoded.iou.shape == (3, 4)
     assert decoded.presence.shape == (3,)
@@ -42,9 +44,9 @@ def test_training_mode_treats_every_image_alone():
     torch.manual_seed(0)
     model = FluoroSAM(preset("tiny", 8)).train()
     images = torch.rand(3, 3, 128, 128)
-    together = model.encode_image(images)
+    together = model.image_encoder(images)
     for image, row in zip(images, together, strict=True):
-        torch.testing.assert_close(model.encode_image(image[None])[0], row, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model.image_encoder(image[None])[0], row, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -52,8 +54,8 @@ def test_the_papers_network_runs():
     torch.manual_seed(0)
     model = FluoroSAM(preset("swin-t-448", 8)).eval()
     size = model.config.image_size_px
-    embedding = model.encode_image(torch.rand(1, 3, size, size))
-    assert model.decode(embedding, model.empty_prompts(1, 1, torch.device("cpu"))).masks.isfinite().all()
+    features = model.encode_image(torch.rand(1, 3, size, size))
+    assert model.decode(features, model.empty_prompts(1, 1, torch.device("cpu"))).masks.isfinite().all()
 
 
 def test_travel_is_millimetres_and_costs_nothing_where_it_is_not_asked_for():
@@ -61,15 +63,21 @@ def test_travel_is_millimetres_and_costs_nothing_where_it_is_not_asked_for():
 
     torch.manual_seed(0)
     config = preset("tiny", 8)
-    assert FluoroSAM(config).decode(torch.rand(1, 32, 32, 32), _one(FluoroSAM(config))).travel is None
+    model = FluoroSAM(config)
+    assert model.decode(model.encode_image(torch.rand(1, 3, 128, 128)), _one(model)).travel is None
     model = FluoroSAM(config.model_copy(update={"travel": True}))
     target = torch.zeros(1, 32, 32)
     target[:, 8:20, 4:24] = 40.0
     travel = None
-    embedding = torch.rand(1, 32, 32, 32) + (target > 0)
+    image = (
+        (torch.rand(1, 32, 32) + (target > 0))
+        .repeat_interleave(4, 1)
+        .repeat_interleave(4, 2)[None]
+        .expand(1, 3, 128, 128)
+    )
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(60):
-        travel = model.decode(embedding, _one(model)).travel
+        travel = model.decode(model.encode_image(image), _one(model)).travel
         assert travel is not None
         loss = travel_loss(travel, target).sum()
         optimiser.zero_grad()

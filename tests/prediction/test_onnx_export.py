@@ -49,19 +49,18 @@ class Browser:
         square[0, :rows, :columns] = np.asarray(small) - np.asarray(small).min()
         names = [output.name for output in encoder.get_outputs()]
         self.encoded = dict(zip(names, encoder.run(None, {"image": square}), strict=True))
-        dim = self.header["text_encoder"]["dim"]
-        self.features = np.fromfile(folder / self.header["text_features"], "<f4").reshape(-1, dim)
+        self.tokens = np.fromfile(folder / self.header["tokens"], "<f4").reshape(-1, self.header["token_dim"])
 
     def ask(self, phrase=None, points=(), labels=(), earlier=None):
         side = self.header["mask_input_px"]
-        texts = [entry["text"] for entry in self.header["phrases"]]
+        rows = {entry["text"]: entry["row"] for entry in self.header["phrases"]}
         xy = (np.array([*points, (0, 0)], np.float32)[None] + 0.5) * self.scale - 0.5  # one padding point, label -1
         logits, ious, presence = self.decoder.run(
             None,
             {
                 "points_xy": xy.astype(np.float32),
                 "point_labels": np.array([[*labels, -1]]),
-                "text": self.features[[texts.index(phrase) if phrase else 0]],
+                "text": self.tokens[[rows.get(phrase, 0)]],
                 "has_text": np.array([phrase is not None]),
                 "mask_logits": np.zeros((1, 1, side, side), np.float32) if earlier is None else earlier,
                 "has_mask": np.array([earlier is not None]),
@@ -100,7 +99,8 @@ def test_the_header_says_what_lies_beside_it(exported, tiny_checkpoint):
     for network in (header.encoder, header.decoder):
         assert sha256_of(exported / network.file) == network.sha256
     assert {"whole left lung", "heart"} <= {phrase.text for phrase in header.phrases}
-    assert (exported / header.text_features).stat().st_size == 4 * len(header.phrases) * header.text_encoder.dim
+    tokens = np.fromfile(exported / header.tokens, "<f4").reshape(-1, header.token_dim)
+    assert {phrase.row for phrase in header.phrases} == set(range(len(tokens)))
     assert not list(exported.glob("*.data"))
 
 

@@ -50,7 +50,7 @@ def test_the_network_is_asked_what_the_user_asked(predictor, tiny_checkpoint):
             model.encode_image(preprocess.channels(fitted[None])),
             Prompts(
                 image_index=torch.tensor([0]),
-                text=torch.from_numpy(load_text_encoder(header.text_encoder.name).encode(["liver"])),
+                text=model.text_head(torch.from_numpy(load_text_encoder(header.text_encoder.name).encode(["liver"]))),
                 has_text=torch.tensor([True]),
                 points_xy=torch.tensor([points]),
                 point_labels=torch.tensor([[2, 3, 1, 0]]),

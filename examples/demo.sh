@@ -25,7 +25,7 @@ fluoro pack "$out/views" --descriptions "$out/descriptions" --size 128 --val 0.0
 
 step "6/8  training: words first, then masks"
 fluoro train "$out/shards" --preset tiny --gpus 2 --device cpu \
-  --steps 300 --prompts 2 --learning-rate 2e-3 -o "$out/run" --resume
+  --steps 300 --prompts 2 -o "$out/run" --resume
 
 step "7/8  scores on a body that training never saw"
 fluoro eval "$out/run" "$out/shards" --limit 12 --prompts text,text+points,presence \

@@ -36,13 +36,14 @@ class SampleConfig:
     seed: int
     exclude: tuple[str, ...] = ()  # structures that are neither shown nor named
     randomisation: Randomisation = FULL
+    masks_px: int | None = None  # of masks and path lengths; None: as the image
     travel: int = 0  # the first prompts of each image get the path length through their structure
 
 
 class TrainingSamples(Dataset[dict[str, Tensor]]):
-    """Position -> tensors: image (S, S), masks (P, S, S), phrase (P,), present (P,), uniform (P, draws).
+    """Position -> tensors: image (S, S), masks (P, M, M), phrase (P,), present (P,), uniform (P, draws).
 
-    With `travel`: travel (T, S, S) in mm, and travel_known (T,), as views without it or images of a user's may be among
+    With `travel`: travel (T, M, M) in mm, and travel_known (T,), as views without it or images of a user's may be among
     them; what hides the masks' ends hides the path lengths'.
     """
 
@@ -79,6 +80,7 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
     def drawn(self, index: int, position: int) -> dict[str, Tensor]:
         """The sample that image `index` becomes at a position."""
         c = self.config
+        side = c.masks_px or c.size_px
         r = c.randomisation
         rng = np.random.default_rng([c.seed, 1, position])
         sample = self.reader[index]
@@ -88,16 +90,16 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
         picture = self._picture(sample, rng)
         warp = draw_warp(rng, r, flipped, sample.inner_hw[1] / sample.image.shape[1])
         image = warped(picture, warp, c.size_px)
-        masks = warped_masks(sample, chosen[present], warp, c.size_px)
+        masks = warped_masks(sample, chosen[present], warp, side)
         sides = Sides.of(sample.boxes_xyxy, self.side[sample.structures], sample.image.shape[1])
         image, field = appearance(image, r, rng, sides)
         if field is not None:
-            masks &= field
-        every = np.zeros((c.prompts, c.size_px, c.size_px), np.float32)
+            masks &= _at_centres(field, side)
+        every = np.zeros((c.prompts, side, side), np.float32)
         every[present] = masks
         travel = {}
         if c.travel:
-            maps, known = warped_travel(sample, chosen[: c.travel], warp, c.size_px)
+            maps, known = warped_travel(sample, chosen[: c.travel], warp, side)
             known &= present[: c.travel]
             travel = {
                 "travel": torch.from_numpy(maps * every[: c.travel]),
@@ -234,6 +236,12 @@ def warped_travel(sample: Sample, rows: np.ndarray, warp: np.ndarray, size: int)
         if travel is not None:
             plane[:] = warped(travel.astype(np.float32), warp, size)
     return moved, np.array([travel is not None for travel in found])
+
+
+def _at_centres(field: np.ndarray, size: int) -> np.ndarray:
+    """A field (S, S) bool at the centres of size x size cells."""
+    at = ((np.arange(size) + 0.5) * len(field) / size).astype(int)
+    return field[at[:, None], at]
 
 
 class Positions(Sampler[list[int]]):

@@ -93,6 +93,8 @@ def run(work: Callable[[Process], None], devices: Devices) -> None:
 
 
 def _start(work: Callable[[Process], None], devices: Devices) -> None:
+    # NumPy's BLAS asks for it when each process imports it; with more threads than cores, loading takes twice as long.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.world) if devices.kind == "cpu" else 1))
     problems = torch.multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as meeting:
         arguments = (work, devices, f"file://{meeting}/store", problems)

@@ -30,46 +30,48 @@ class Losses:
 
 
 class Objective(nn.Module):
-    """The first `prompts` structures of each image go to the decoder, all of them to the text map.
+    """The first `prompts` structures of each image go to the decoder, all of them to the text map, where there is one.
 
     Sums run over all prompts and are divided by their fixed number, so they do not depend on how a batch is split.
     """
 
-    phrase_features: Tensor
+    phrase_tokens: Tensor
 
-    def __init__(self, model: FluoroSAM, phrase_features: Tensor, prompts: int, recipe: Recipe) -> None:
+    def __init__(self, model: FluoroSAM, phrase_tokens: Tensor, prompts: int, recipe: Recipe) -> None:
         super().__init__()
         self.model = model
         self.prompts = prompts
         self.recipe = recipe
-        self.register_buffer("phrase_features", phrase_features, persistent=False)
+        self.register_buffer("phrase_tokens", phrase_tokens, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
-        """batch: image (B, S, S), masks (B, P, S, S), phrase, present, usable (B, P), uniform (B, P, draws).
+        """batch: image (B, S, S), masks (B, P, M, M), phrase, present, usable (B, P), uniform (B, P, draws).
 
-        To learn path lengths: also travel (B, P, S, S) in mm and travel_known (B, P), P at least `prompts`.
+        To learn path lengths: also travel (B, P, M, M) in mm and travel_known (B, P), P at least `prompts`.
         """
         recipe, rounds = self.recipe, self.recipe.rounds
-        embedding = self.model.encode_image(channels(batch["image"]))
-        pixels = self.model.word_pixels(embedding)
-        by_map = self._map_loss(pixels, batch)
+        features = self.model.encode_image(channels(batch["image"]))
+        by_map = self._map_loss(features.words, batch)
+        if not self.prompts:
+            none = by_map.new_zeros(())
+            return Losses(by_map.mean(), none, none, none, none, none, by_map.detach())
         batch = {name: value if name == "image" else value[:, : self.prompts] for name, value in batch.items()}
-        images, prompts = batch["phrase"].shape
+        (images, prompts), size = batch["phrase"].shape, batch["image"].shape[-1]
         masks, uniform = batch["masks"].flatten(0, 1), batch["uniform"].flatten(0, 1)
         present, usable = batch["present"].flatten(), batch["usable"].flatten().float()
         counted = present * usable  # prompts whose mask is worth learning
-        text = self.phrase_features[batch["phrase"].flatten()]
+        text = self.phrase_tokens[batch["phrase"].flatten()]
         empty = self.model.empty_prompts(images * prompts, 0, masks.device)
         empty.image_index.copy_(torch.arange(images, device=masks.device).repeat_interleave(prompts))
-        asked = first_prompts(empty, text, masks, present, uniform, recipe)
+        asked = first_prompts(empty, text, masks, present, size, uniform, recipe)
         later = uniform[:, SECTION + max(recipe.first_points) :].unflatten(1, (rounds - 1, -1)) if rounds > 1 else None
         target: Tensor | None = None
         path_mm: Tensor | None = None
-        zero = embedding.new_zeros(len(masks), dtype=torch.float32)
+        zero = torch.zeros(len(masks), device=masks.device)
         mask_sum, iou_sum, presence_sum, travel_sum, first_iou = zero, zero, zero, zero, zero.mean()
         for number in range(rounds):
             shown = mask_alone(asked, uniform, number, rounds) if number and recipe.mask_rounds else asked
-            decoded = self.model.decode(embedding, shown, pixels)
+            decoded = self.model.decode(features, shown)
             logits = decoded.masks.float()
             if target is None:
                 target = shrink(masks, logits.shape[-1])
@@ -88,10 +90,10 @@ class Objective(nn.Module):
                 chosen = actual.gather(1, decoded.iou.argmax(1, keepdim=True))[:, 0]
                 first_iou = (chosen * counted).sum() / counted.sum().clamp(min=1)
                 if recipe.first_round_only:
-                    embedding, pixels = embedding.detach(), None if pixels is None else pixels.detach()
+                    features = features.detach()
             if later is not None and number + 1 < rounds:
                 best = best_mask(decoded).detach().float()
-                size, fed_back = masks.shape[-1], self.model.as_mask_input(best)
+                fed_back = self.model.as_mask_input(best)
                 asked = next_clicks(asked, best, fed_back, target, size, later[:, number], recipe)
         per_prompt = (mask_sum + iou_sum + presence_sum + TRAVEL_WEIGHT * travel_sum) / rounds
         per_image = per_prompt.unflatten(0, (images, prompts)).mean(1) + by_map
@@ -105,8 +107,7 @@ class Objective(nn.Module):
         if self.model.text_map is None or pixels is None:
             return batch["image"].new_zeros(len(batch["image"]))
         shape = batch["phrase"].shape
-        token, _ = self.model.text_head(self.phrase_features[batch["phrase"].flatten()])
-        logits = self.model.text_map(pixels, token.unflatten(0, shape))
+        logits = self.model.text_map(pixels, self.phrase_tokens[batch["phrase"]])
         presence = self.model.text_map.presence(logits).float()
         missed = F.binary_cross_entropy_with_logits(presence, batch["present"], reduction="none")
         logits = logits.flatten(0, 1).float()

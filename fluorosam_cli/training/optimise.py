@@ -1,13 +1,20 @@
 """The optimiser, its schedule, and the average of the weights that is kept as the result."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from fluorosam_cli.training.recipe import Recipe
 
 WARM_UP_SHARE = 0.05
 WEIGHT_DECAY = 0.05
 EMA_DECAY = 0.999
+MUON_MOMENTUM, MUON_DECAY = 0.95, 0.01
+MUON_TO_ADAMW = 0.1  # the rate of what Muon does not train, against its own
+NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315  # Jordan et al. 2024: five steps bring singular values into [.7, 1.2]
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -19,14 +26,86 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def make_optimiser(model: nn.Module, rate: float) -> torch.optim.AdamW:
-    """AdamW over what is to be trained; norms and biases do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1]},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=WEIGHT_DECAY, fused=True)
+class Optimiser:
+    """AdamW; if the recipe says so, Muon for the matrices of convolutions and linear layers, and AdamW for the rest.
+
+    Norms, biases and embeddings do not decay.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+        of_layers = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        matrices = [p for p in trained if id(p) in of_layers]
+        others = [p for p in trained if id(p) not in of_layers]
+        groups = [{"params": others, "weight_decay": 0.0}]
+        self._parts: list[tuple[torch.optim.Optimizer, float]] = []
+        share = 1.0
+        if recipe.optimiser == "muon":
+            self._parts.append((Muon(matrices), 1.0))
+            share = MUON_TO_ADAMW
+        else:
+            groups.append({"params": matrices, "weight_decay": WEIGHT_DECAY})
+        self._parts.append((torch.optim.AdamW(groups, fused=True), share))
+
+    def step(self, rate: float) -> None:
+        """One step along the gradients, which are then gone."""
+        for part, share in self._parts:
+            for group in part.param_groups:
+                group["lr"] = rate * share
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {type(part).__name__: part.state_dict() for part, _ in self._parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part, _ in self._parts:
+            part.load_state_dict(state[type(part).__name__])
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal (Jordan et al. 2024, "Muon"): every direction of a layer's matrix moves as far.
+
+    On small networks and few images it learns in a third of AdamW's steps what that learns (RESULTS.md). PyTorch's own
+    takes matrices alone; a convolution is one here, with a row for each output.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02) -> None:
+        super().__init__(parameters, {"lr": rate})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 1 - MUON_MOMENTUM)
+                if not momentum.any():  # nothing has needed it yet
+                    continue
+                update = orthogonal(p.grad.lerp(momentum, MUON_MOMENTUM).flatten(1))
+                p.mul_(1 - group["lr"] * MUON_DECAY)
+                p.add_(update.view_as(p), alpha=-group["lr"] * max(1, len(update) / update.shape[1]) ** 0.5)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """A matrix with the same singular vectors, and singular values near 1, by five Newton-Schulz steps.
+
+    A step multiplies X by a polynomial in X X'; these polynomials are what is multiplied here, as layers' matrices are
+    many times longer than wide.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / (x.norm() + 1e-7)
+    square = x @ x.T
+    one = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    product = one
+    for _ in range(5):
+        factor = a * one + b * square + c * square @ square
+        product, square = factor @ product, factor @ square @ factor
+    x = product @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
 class WeightAverage:

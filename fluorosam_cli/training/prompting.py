@@ -21,12 +21,13 @@ SURE_LOGIT = 6.0  # of a mask that is given as a prompt
 
 
 def first_prompts(
-    empty: Prompts, text: Tensor, masks: Tensor, present: Tensor, uniform: Tensor, recipe: Recipe
+    empty: Prompts, text: Tensor, masks: Tensor, present: Tensor, size: int, uniform: Tensor, recipe: Recipe
 ) -> Prompts:
-    """Initial prompts for masks (N, S, S) in {0, 1}: two slots for a box, then max(recipe.first_points) for points.
+    """Initial prompts for masks (N, M, M) in {0, 1}, in pixels of an image of side `size`.
 
-    `empty` has no points; text (N, dim); present (N,); uniform (N, recipe.draws). A prompt for an absent structure, or
-    for one that lies outside of the image, is text alone.
+    Two slots for a box, then max(recipe.first_points) for points. `empty` has no points; tokens `text` (N, dim);
+    present (N,); uniform (N, recipe.draws). A prompt for an absent structure, or for one that lies outside of the
+    image, is text alone.
     """
     kind = sum((uniform[:, KIND] >= edge).long() for edge in accumulate(recipe.shares[:-1]))
     begins = {name: kind == number for number, name in enumerate(KINDS)}
@@ -35,10 +36,10 @@ def first_prompts(
     with_points = (begins["text_points"] | begins["points"]) & shown
     with_box = (begins["box"] | begins["text_box"]) & shown
     with_mask = begins["mask"] & shown
-    corners = noisy_box(masks, uniform[:, BOX], recipe).unflatten(1, (2, 2))
+    corners = noisy_box(masks, size, uniform[:, BOX], recipe).unflatten(1, (2, 2))
     corner_labels = [torch.where(with_box, label, NOT_A_POINT)[:, None] for label in (BOX_MIN, BOX_MAX)]
     slots = max(recipe.first_points)
-    spots = pick(masks, uniform[:, SECTION : SECTION + slots], masks.shape[-1])
+    spots = pick(masks, uniform[:, SECTION : SECTION + slots], size)
     used = _numbered(uniform[:, COUNT], recipe.first_points, slots) & with_points[:, None]
     return replace(
         empty,
@@ -94,18 +95,18 @@ def pick(weights: Tensor, uniform: Tensor, size: int) -> Tensor:
     return (cell + 0.5) * size / side - 0.5
 
 
-def noisy_box(masks: Tensor, uniform: Tensor, recipe: Recipe) -> Tensor:
-    """Corner points (N, 4) xyxy of boxes around masks (N, S, S), each side moved by the recipe's noise.
+def noisy_box(masks: Tensor, size: int, uniform: Tensor, recipe: Recipe) -> Tensor:
+    """Corner points (N, 4) xyxy of boxes around masks (N, M, M), each side moved by the recipe's noise.
 
-    Zeros for empty masks.
+    In pixels of an image of side `size`; zeros for empty masks.
     """
-    size = masks.shape[-1]
-    position = torch.arange(size, device=masks.device, dtype=torch.float32)
+    cell = size / masks.shape[-1]
+    position = torch.arange(masks.shape[-1], device=masks.device, dtype=torch.float32) * cell
     edges = []
     for axis in (1, 2):  # rows collapse to x extents, columns to y extents
         covered = masks.amax(dim=axis) > 0
         low = torch.where(covered, position, size).amin(dim=1)
-        high = torch.where(covered, position, -1).amax(dim=1) + 1
+        high = torch.where(covered, position, -cell).amax(dim=1) + cell
         edges.append((low, high))
     (x0, x1), (y0, y1) = edges
     box = torch.stack([x0, y0, x1, y1], dim=1)
@@ -120,7 +121,7 @@ def noisy_box(masks: Tensor, uniform: Tensor, recipe: Recipe) -> Tensor:
 
 
 def coarse_mask(masks: Tensor, uniform: Tensor, side: int) -> Tensor:
-    """Masks (N, S, S) as somebody's first attempt: coarse, grown or shrunk -> logits (N, 1, side, side)."""
+    """Masks (N, M, M) as somebody's first attempt: coarse, grown or shrunk -> logits (N, 1, side, side)."""
     coarse = F.interpolate(masks[:, None], (COARSE_SIDE, COARSE_SIDE), mode="area")
     smooth = F.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
     threshold = 0.2 + 0.6 * uniform[:, None, None, None]
@@ -128,7 +129,7 @@ def coarse_mask(masks: Tensor, uniform: Tensor, side: int) -> Tensor:
 
 
 def shrink(masks: Tensor, side: int) -> Tensor:
-    """Masks (N, S, S) -> the share of each of side x side cells that is inside."""
+    """Masks (N, M, M) -> the share of each of side x side cells that is inside."""
     if masks.shape[-1] % side == 0:  # the same, several times as fast on a CPU
         return F.avg_pool2d(masks, masks.shape[-1] // side)
     return F.interpolate(masks[:, None], (side, side), mode="area")[:, 0]

@@ -34,6 +34,7 @@ class Recipe:
     box_sigma: float
     box_max_px: float  # at the network's input size; the limit of either
     focal_alpha: float
+    optimiser: Literal["adamw", "muon"]
     learning_rate: float
 
     @property
@@ -72,6 +73,7 @@ FLUOROSAM = Recipe(
     box_sigma=0.1,
     box_max_px=20.0,
     focal_alpha=0.75,
+    optimiser="adamw",
     learning_rate=8e-4,
 )
 
@@ -96,6 +98,7 @@ SAM_MED2D = Recipe(
     box_sigma=0.0,
     box_max_px=5.0,
     focal_alpha=0.25,
+    optimiser="adamw",
     learning_rate=1e-4,
 )
 
@@ -120,7 +123,8 @@ FLUORO = Recipe(
     box_sigma=0.1,
     box_max_px=20.0,
     focal_alpha=0.75,
-    learning_rate=8e-4,
+    optimiser="muon",
+    learning_rate=3e-2,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (FLUOROSAM, SAM_MED2D, FLUORO)}

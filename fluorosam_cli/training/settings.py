@@ -13,7 +13,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.training.devices import Devices, cores
 from fluorosam_cli.training.logs import check_tensorboard
 from fluorosam_cli.training.recipe import FLUORO, Recipe
-from fluorosam_cli.training.start import Origin, check_origin
+from fluorosam_cli.training.start import Origin, check_origin, config_of
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -51,6 +51,8 @@ def check(shards: Path, settings: TrainSettings, devices: Devices) -> ShardReade
         raise UsageError(
             f"--batch {settings.batch} cannot be split over {devices.world} processes", "choose a multiple of --gpus"
         )
+    if not settings.prompts and not config_of(settings.origin).text_map:
+        raise UsageError(f"--prompts 0: {settings.origin.preset} has no text map to train alone", "give at least 1")
     check_tensorboard(settings.tensorboard)
     reader = ShardReader(shards, "train")
     if not len(reader):

@@ -60,7 +60,8 @@ class Start:
 
     config: ModelConfig
     phrases: list[ShardsPhrase]  # with which masks are asked for
-    features: Tensor  # (n_phrases, text_dim), of these
+    tokens: Tensor  # (n_phrases, dim), of these
+    codes: Tensor | None  # (n_phrases,) the quantiser's, where there is one
     encoder: TextEncoderConfig
     head: dict[str, Tensor]
     scores: dict[str, float]
@@ -130,7 +131,8 @@ def prepare(
         config = _extended(checkpoint.model, origin)
         new = sorted(set(reader.header.structures) - set(checkpoint.structures))
         log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, len(new))
-        return Start(config, few, features, checkpoint.text_encoder, model.text_head.state_dict(), {})
+        told = _told(model.text_head, features)
+        return Start(config, few, *told, checkpoint.text_encoder, model.text_head.state_dict(), {})
     encoder = load_text_encoder(origin.text_encoder)
     config = _config(origin, encoder)
     given = kept if (kept / WORDS).is_file() else origin.words
@@ -145,7 +147,16 @@ def prepare(
         log.info("words: %s", ", ".join(f"{name} {value:.3f}" for name, value in words.scores.items()))
     if given != kept:
         save_words(kept, words)
-    return Start(config, few, phrase_features(encoder, few, track), words.encoder, words.head, words.scores)
+    head = TextHead(config)
+    head.load_state_dict(words.head)
+    told = _told(head, phrase_features(encoder, few, track))
+    return Start(config, few, *told, words.encoder, words.head, words.scores)
+
+
+@torch.no_grad()
+def _told(head: TextHead, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The tokens of phrases, and the quantiser's codes."""
+    return head(features), None if head.codebook is None else head.codes(head.mlp(features))
 
 
 def few_phrases(phrases: list[ShardsPhrase], seed: int) -> list[ShardsPhrase]:
@@ -197,24 +208,17 @@ def _list(source: str, model: FluoroSAM, found: Loaded) -> None:
         log.info("%s: not loaded: %s (%s)", Path(source).name, name, reason)
 
 
-def phrase_codes(start: Start) -> Tensor | None:
-    """The quantiser's code of every phrase, (n_phrases,); None without one."""
-    head = TextHead(start.config)
-    head.load_state_dict(start.head)
-    return None if head.codebook is None else head.codes(head.mlp(start.features))
-
-
-def name_features(reader: ShardReader, features: Tensor, exclude: tuple[str, ...]) -> Tensor:
-    """One training phrase per structure (its first: the lexicon puts the name first), (n_structures, text_dim).
+def name_tokens(reader: ShardReader, tokens: Tensor, exclude: tuple[str, ...]) -> Tensor:
+    """Of one training phrase per structure (its first: the lexicon puts the name first), (n_structures, dim).
 
     NaN for structures that are excluded or have no training phrase.
     """
     names = reader.header.structures
-    found = torch.full((len(names), features.shape[1]), float("nan"))
+    found = torch.full((len(names), tokens.shape[1]), float("nan"))
     number = {name: i for i, name in enumerate(names) if name not in exclude}
     for row, phrase in reversed(list(enumerate(reader.header.phrases))):
         if phrase.split == "train" and phrase.structure in number:
-            found[number[phrase.structure]] = features[row]
+            found[number[phrase.structure]] = tokens[row]
     return found
 
 

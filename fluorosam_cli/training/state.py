@@ -15,6 +15,7 @@ from fluorosam_cli.contracts import TextEncoderConfig
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.checkpoint import save_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM
+from fluorosam_cli.training.optimise import Optimiser
 
 SECONDS_BETWEEN_SAVES = 45.0  # so much a kill may cost ...
 SAVING_SHARE = 0.05  # ... unless saving would take more than this share of the time
@@ -24,7 +25,7 @@ SAVING_SHARE = 0.05  # ... unless saving would take more than this share of the 
 class State:
     model: FluoroSAM
     average: FluoroSAM
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     step: int = 0
     best: float = -1.0  # highest `validate.selection`
     stale: int = 0  # validations since

@@ -28,9 +28,9 @@ from fluorosam_cli.training.devices import Devices, Process, average, from_all, 
 from fluorosam_cli.training.logs import FIGURES, Line, Logs, Stopwatch
 from fluorosam_cli.training.memory import with_advice
 from fluorosam_cli.training.objective import Objective
-from fluorosam_cli.training.optimise import WeightAverage, learning_rate, make_optimiser
+from fluorosam_cli.training.optimise import Optimiser, WeightAverage, learning_rate
 from fluorosam_cli.training.settings import TrainSettings, choose_precision, choose_workers
-from fluorosam_cli.training.start import Start, build, name_features, phrase_codes, prepare
+from fluorosam_cli.training.start import Start, build, name_tokens, prepare
 from fluorosam_cli.training.state import About, Saver, State, load_state
 from fluorosam_cli.training.validate import selection, validate
 
@@ -40,6 +40,7 @@ CLIP_NORM = 1.0
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 10}  # reading a figure from a GPU makes it wait
 SECONDS_BETWEEN_LAPS = 5.0
 SHOWN_SAMPLES = 8
+MASKS_FINER = 2  # than the logits, along a side: the share of a cell that a structure covers is learnt in fifths
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ def _train(job: Job, track: Track, process: Process) -> None:
     model = build(start, settings.origin, settings.seed, report=process.first).to(device)
     averaged = FluoroSAM(model.config).requires_grad_(False).to(device)
     averaged.load_state_dict(model.state_dict())
-    state = State(model, averaged, make_optimiser(model, recipe.learning_rate), metrics=start.scores)
+    state = State(model, averaged, Optimiser(model, recipe), metrics=start.scores)
     state.restore(job.folder)
     mean = WeightAverage(averaged, model)
-    objective = Objective(model, start.features, settings.prompts, recipe).to(device)
+    objective = Objective(model, start.tokens, settings.prompts, recipe).to(device)
     if settings.compile:
         model.image_encoder.compile()
         model.mask_decoder.compile(dynamic=True)
@@ -96,14 +97,11 @@ def _train(job: Job, track: Track, process: Process) -> None:
     batches = _waited_for(_batches(reader, job, start.config, state.step, process), observer.watch)
     for step, batch in track(zip(steps, batches, strict=False), observer.line, len(steps), "steps"):
         rate = learning_rate(step, settings.steps, recipe.learning_rate)
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        state.optimiser.zero_grad(set_to_none=True)
         attempt = partial(_gradients, objective, batch, precision, device)
         figures, per_image = with_advice(attempt, micro)
         figures = average(trained, figures, process)
         nn.utils.clip_grad_norm_(trained, CLIP_NORM)
-        state.optimiser.step()
+        state.optimiser.step(rate)
         mean.update(step)
         state.step = step + 1
         observer.take(_Taken(step, figures, per_image, {"learning_rate": rate, **observer.codes_of(batch)}))
@@ -140,9 +138,9 @@ class _Observer:
         self.line, self.watch = Line(), Stopwatch(process.device, process.world)
         self.logs = Logs(job.folder, state.step, settings.tensorboard) if process.first else None
         self.validation = ShardReader(job.shards, "val")
-        self.names = name_features(reader, start.features, settings.exclude).to(process.device)
+        self.names = name_tokens(reader, start.tokens, settings.exclude).to(process.device)
         self.every = max(1, settings.steps // settings.validations)
-        self.codes = phrase_codes(start)
+        self.codes = start.codes
         about = About(
             text_encoder=start.encoder,
             seed=settings.seed,
@@ -235,6 +233,7 @@ def sample_config(job: Job, config: ModelConfig) -> SampleConfig:
     settings = job.settings
     return SampleConfig(
         size_px=config.image_size_px,
+        masks_px=min(config.image_size_px, MASKS_FINER * config.logits_px),
         prompts=settings.prompts + (settings.map_prompts if config.text_map else 0),
         draws=settings.recipe.draws,
         absent_share=settings.recipe.absent,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fluorosam_cli.dataset.loader import usable
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.evaluation.clicks import next_click
-from fluorosam_cli.model.fluorosam import FluoroSAM, Prompts, best_mask
+from fluorosam_cli.model.fluorosam import FluoroSAM, ImageFeatures, Prompts, best_mask
 from fluorosam_cli.model.preprocess import channels
 
 PROMPTS_PER_IMAGE = 16
@@ -22,15 +22,15 @@ CLICKS = 3
 
 
 @torch.no_grad()
-def validate(model: FluoroSAM, reader: ShardReader, name_features: Tensor, limit: int) -> dict[str, float]:
+def validate(model: FluoroSAM, reader: ShardReader, name_tokens: Tensor, limit: int) -> dict[str, float]:
     """Means over structures of `text_iou`, `clicks_1_iou` and `clicks_3_iou`, on at most `limit` images of the split.
 
-    name_features (n_structures, text_dim): one phrase per structure; a row of NaN is not asked for. The mask is chosen
+    name_tokens (n_structures, dim): one phrase per structure; a row of NaN is not asked for. The mask is chosen
     by predicted IoU; clicks go to the centre of the largest error, as in `fluoro eval`.
     """
     device = next(model.parameters()).device
     size = model.config.image_size_px
-    asked_for = ~name_features.isnan().any(dim=1).cpu().numpy()
+    asked_for = ~name_tokens.isnan().any(dim=1).cpu().numpy()
     scores: dict[str, dict[int, list[float]]] = {}
     training = model.training
     model.eval()
@@ -46,7 +46,7 @@ def validate(model: FluoroSAM, reader: ShardReader, name_features: Tensor, limit
         image = torch.from_numpy(sample.image.astype(np.float32) / 65535).to(device)
         if image.shape[0] != size:
             image = F.interpolate(image[None, None], (size, size), mode="bilinear", antialias=True)[0, 0]
-        embedding = model.encode_image(channels(image[None]))
+        features = model.encode_image(channels(image[None]))
         structures = sample.structures[rows]
 
         def score(kind: str, predicted: np.ndarray, real: np.ndarray, structures: np.ndarray = structures) -> None:
@@ -55,9 +55,9 @@ def validate(model: FluoroSAM, reader: ShardReader, name_features: Tensor, limit
                 scores.setdefault(kind, {}).setdefault(int(structure), []).append(float(value))
 
         prompts = model.empty_prompts(len(rows), 1, device)
-        text = replace(prompts, text=name_features[structures], has_text=torch.ones_like(prompts.has_text))
-        score("text_iou", _answer(model, embedding, text, real.shape[1])[0], real)
-        for number, predicted in enumerate(_clicked(model, embedding, real[:CLICKED_PER_IMAGE]), 1):
+        text = replace(prompts, text=name_tokens[structures], has_text=torch.ones_like(prompts.has_text))
+        score("text_iou", _answer(model, features, text, real.shape[1])[0], real)
+        for number, predicted in enumerate(_clicked(model, features, real[:CLICKED_PER_IMAGE]), 1):
             score(f"clicks_{number}_iou", predicted, real[:CLICKED_PER_IMAGE])
     model.train(training)
     means = {kind: float(np.mean([np.mean(v) for v in found.values()])) for kind, found in scores.items()}
@@ -65,9 +65,9 @@ def validate(model: FluoroSAM, reader: ShardReader, name_features: Tensor, limit
     return means
 
 
-def _clicked(model: FluoroSAM, embedding: Tensor, real: np.ndarray) -> list[np.ndarray]:
+def _clicked(model: FluoroSAM, features: ImageFeatures, real: np.ndarray) -> list[np.ndarray]:
     """The masks after 1 ... CLICKS clicks without words, each boolean like `real` (N, S, S)."""
-    size, device = model.config.image_size_px, embedding.device
+    size, device = model.config.image_size_px, features.embedding.device
     prompts = model.empty_prompts(len(real), CLICKS, device)
     predicted = np.zeros_like(real)
     answers = []
@@ -78,15 +78,15 @@ def _clicked(model: FluoroSAM, embedding: Tensor, real: np.ndarray) -> list[np.n
                 at = (torch.tensor([click.x, click.y], device=device) + 0.5) * size / real.shape[1] - 0.5
                 prompts.points_xy[i, number] = at
                 prompts.point_labels[i, number] = click.label
-        predicted, logits = _answer(model, embedding, prompts, real.shape[1])
+        predicted, logits = _answer(model, features, prompts, real.shape[1])
         answers.append(predicted)
         fed_back = model.as_mask_input(logits)
         prompts = replace(prompts, mask_logits=fed_back, has_mask=torch.ones_like(prompts.has_mask))
     return answers
 
 
-def _answer(model: FluoroSAM, embedding: Tensor, prompts: Prompts, size: int) -> tuple[np.ndarray, Tensor]:
-    logits = best_mask(model.decode(embedding, prompts)).float()
+def _answer(model: FluoroSAM, features: ImageFeatures, prompts: Prompts, size: int) -> tuple[np.ndarray, Tensor]:
+    logits = best_mask(model.decode(features, prompts)).float()
     full = F.interpolate(logits[:, None], (size, size), mode="bilinear")[:, 0] > 0
     return full.cpu().numpy(), logits
 

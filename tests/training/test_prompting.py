@@ -27,7 +27,7 @@ def draws(count, recipe, seed=0):
 def ask(masks, present, uniform, recipe):
     model = FluoroSAM(preset("tiny", 4))
     empty = model.empty_prompts(len(masks), 0, CPU)
-    return first_prompts(empty, torch.ones(len(masks), 4), masks, present, uniform, recipe)
+    return first_prompts(empty, torch.ones(len(masks), 128), masks, present, SIZE, uniform, recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -73,13 +73,13 @@ def test_boxes_move_as_the_recipes_say():
     masks = square(20, 30, 60, 110).expand(2000, -1, -1)
     uniform = torch.rand(2000, 4, generator=torch.Generator().manual_seed(2))
     true = torch.tensor([19.5, 29.5, 59.5, 109.5])
-    normal = noisy_box(masks, uniform, FLUOROSAM)
+    normal = noisy_box(masks, SIZE, uniform, FLUOROSAM)
     torch.testing.assert_close(normal.mean(0), true, atol=0.6, rtol=0)
     torch.testing.assert_close(normal.std(0), torch.tensor([4.0, 8.0, 4.0, 8.0]), atol=0.5, rtol=0)
-    shift = noisy_box(masks, uniform, SAM_MED2D) - true
+    shift = noisy_box(masks, SIZE, uniform, SAM_MED2D) - true
     assert 4.9 < shift.abs().max() <= 5
     torch.testing.assert_close(shift.std(0), torch.full((4,), 10 / 12**0.5), atol=0.2, rtol=0)
-    assert (noisy_box(torch.zeros(1, SIZE, SIZE), uniform[:1], FLUORO) == 0).all()
+    assert (noisy_box(torch.zeros(1, SIZE, SIZE), SIZE, uniform[:1], FLUORO) == 0).all()
 
 
 def test_the_next_clicks_fall_on_errors_with_their_sign():

@@ -36,7 +36,8 @@ CT_CLASSES = {
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
-GDCM_SYNTAXES = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 57, 70, 80, 81, 90, 91)}
+GDCM_SYNTAXES = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 TRANSFER_SYNTAXES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2", RLE} | GDCM_SYNTAXES
 HEADER_KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageType"),
@@ -253,6 +254,8 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     if max(size) > MAX_DECODED_SIDE or int(data.get("SamplesPerPixel", 1)) != 1:
         raise Unreadable("implausible pixels")
     syntax = data.file_meta.TransferSyntaxUID
+    if syntax == JPEG_EXTENDED and int(data.BitsStored) > 8:
+        raise Unreadable("compressed as JPEG Extended of 12 bits, which is not read")
     if syntax in GDCM_SYNTAXES:
         _check_code_streams(data, size)
         _silence_gdcm()

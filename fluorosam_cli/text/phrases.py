@@ -47,7 +47,10 @@ def resolve(text: str) -> str | None:
 
 def meanings(text: str) -> tuple[str, ...]:
     """The names whose phrase this is, however it is typed: none for unknown words, several for ambiguous ones."""
-    meant = _index().typed.get(normalised(text), ())
+    typed = normalised(text)
+    if typed in _anatomy():  # no tool owns a phrase of anatomy, and the tools' phrases take a second to make
+        return (_anatomy()[typed],)
+    meant = _index().typed.get(typed, ())
     return meant or _sized_index(_numbers(text)).typed.get(normalised(text), ())
 
 
@@ -67,6 +70,12 @@ def respelt(text: str) -> str | None:
     """The text with its misspelt words mended; None where nothing is misspelt, or no known word is near enough."""
     mended, likeness = respelt_by(_index(), text)
     return mended if LIKE_ENOUGH <= likeness < 1 else None
+
+
+@cache
+def _anatomy() -> dict[str, str]:
+    """Normalised phrase -> the structure, group or outline that owns it."""
+    return {normalised(phrase.text): name for name, phrases in anatomy.lexicon().items() for phrase in phrases}
 
 
 def _numbers(text: str) -> frozenset[str]:

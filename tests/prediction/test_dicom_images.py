@@ -70,12 +70,13 @@ def test_compressed_as_plain(tmp_path, syntax, frames):
         np.testing.assert_array_equal(shown.pixels, plane)
 
 
-def test_baseline_jpeg_nearly_as_plain(tmp_path):
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"])
+def test_jpeg_of_8_bits_nearly_as_plain(tmp_path, syntax):
     from io import BytesIO
 
     from PIL import Image
     from pydicom.encaps import encapsulate
-    from pydicom.uid import JPEGBaseline8Bit
+    from pydicom.uid import UID
 
     packed = BytesIO()
     Image.fromarray(picture(8).astype(np.uint8)).save(packed, "JPEG", quality=95)
@@ -83,10 +84,14 @@ def test_baseline_jpeg_nearly_as_plain(tmp_path):
     from pydicom import dcmread
 
     data = dcmread(path)
-    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    data.file_meta.TransferSyntaxUID = UID(syntax)
     data.PixelData = encapsulate([packed.getvalue()])
     data.save_as(path)
     assert np.abs(read_radiograph(path).pixels.astype(int) - picture(8)).max() <= 6
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.save_as(path)
+    with pytest.raises(FluoroError):
+        read_radiograph(path)
 
 
 def test_windows_and_rescale_as_the_standard_has_them(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from fluorosam_cli.anatomy.lexicon import lexicon
 from fluorosam_cli.anatomy.structures import names
-from fluorosam_cli.text.phrases import matches, resolve
+from fluorosam_cli.text.phrases import _anatomy, _index, matches, resolve
 
 GIVEN_TO_OUTLINES = {  # their words mean what a radiologist draws
     "lung_left": "lung_above_diaphragm_left",
@@ -80,3 +80,8 @@ def test_words_people_use(words, name):
 def test_nearest(words, name):
     assert name in nearest(words)
     assert len(nearest(words, n=2)) <= 2
+
+
+def test_no_tool_owns_or_shares_a_phrase_of_anatomy():
+    everything = _index().typed
+    assert all(everything[typed] == (name,) for typed, name in _anatomy().items())

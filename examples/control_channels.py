@@ -1,6 +1,6 @@
-"""A U-Net with one channel per outline, trained on the same views: what a network without prompts makes of them.
+"""The same image encoder with one channel per outline, trained on the same views without words or prompts.
 
-Usage: python examples/control_unet.py SHARDS IMAGES [--seconds 600] [--seed 0]
+Usage: python examples/control_channels.py SHARDS IMAGES [--seconds 600] [--seed 0]
 
 IMAGES is a folder with images/ and masks/ID/STRUCTURE.png, which training never sees. Prints the mean Dice of each
 outline there. If a prompted network trained on SHARDS stays far behind, its prompts are at fault and not the images.
@@ -18,10 +18,14 @@ from torch.nn import functional as F
 from fluorosam_cli.dataset.loader import SampleConfig, TrainingSamples
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.evaluation.sources import open_source
+from fluorosam_cli.model.fluorosam import preset
+from fluorosam_cli.model.image_encoder import ImageEncoder
 from fluorosam_cli.model.preprocess import channels, fit, to_image
+from fluorosam_cli.training.optimise import Optimiser
+from fluorosam_cli.training.recipe import FLUORO
 
 OUTLINES = ("lung_above_diaphragm_left", "lung_above_diaphragm_right", "mediastinum")
-SIZE_PX, WIDTH, BATCH, RATE = 160, 24, 8, 2e-3
+PRESET, BATCH = "tiny", 16
 
 
 class Samples(TrainingSamples):
@@ -41,32 +45,18 @@ class Samples(TrainingSamples):
         return self.held[int(rng.integers(len(self.held)))]
 
 
-class Block(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        layers: list[nn.Module] = []
-        for channels_in in (inputs, outputs):
-            layers += [nn.Conv2d(channels_in, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.ReLU()]
-        super().__init__(*layers)
+class Control(nn.Module):
+    """The image encoder of a preset, and one channel for each outline in the place of words and prompts."""
 
-
-class UNet(nn.Module):
-    """Ronneberger et al., MICCAI 2015, with group norm and bilinear upsampling."""
-
-    def __init__(self, outputs: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        widths = [WIDTH * n for n in (1, 2, 4, 8, 8)]
-        self.down = nn.ModuleList(Block(a, b) for a, b in zip([3, *widths], widths, strict=False))
-        self.up = nn.ModuleList(Block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.output = nn.Conv2d(widths[0], outputs, 1)
+        config = preset(PRESET, text_dim=1)
+        self.encoder = ImageEncoder(config)
+        self.output = nn.Conv2d(config.detail_dim, len(OUTLINES), 1)
+        self.size = config.image_size_px
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = []
-        for number, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if number else x)
-            kept.append(x)
-        for block, finer in zip(self.up, kept[-2::-1], strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="bilinear"), finer], dim=1))
-        return self.output(x)
+        return F.interpolate(self.output(self.encoder(x)), (self.size, self.size), mode="bilinear")
 
 
 def loss_of(logits: Tensor, target: Tensor) -> Tensor:
@@ -77,39 +67,34 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, target) + dice.mean()
 
 
-def train(shards: Path, seconds: float, seed: int) -> UNet:
+def train(shards: Path, seconds: float, seed: int) -> Control:
     torch.manual_seed(seed)
-    config = SampleConfig(size_px=SIZE_PX, prompts=len(OUTLINES), draws=1, absent_share=0, seed=seed)
+    model = Control()
+    config = SampleConfig(size_px=model.size, prompts=len(OUTLINES), draws=1, absent_share=0, seed=seed)
     samples = Samples(ShardReader(shards, "train"), config)
-    model = UNet(len(OUTLINES))
-    optimiser = torch.optim.AdamW(model.parameters(), RATE)
+    optimiser = Optimiser(model, FLUORO)
     began, step = time.monotonic(), 0
     while (done := (time.monotonic() - began) / seconds) < 1:
         batch = [samples[step * BATCH + i] for i in range(BATCH)]
         image, masks = (torch.stack([each[name] for each in batch]) for name in ("image", "masks"))
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 50, 2 * (1 - done))
-        optimiser.zero_grad()
         loss = loss_of(model(channels(image)), masks)
         loss.backward()
-        optimiser.step()
+        optimiser.step(FLUORO.learning_rate * min(1, (step + 1) / 50, 2 * (1 - done)))
         step += 1
-        if step % 100 == 0:
-            print(f"{step} steps, {time.monotonic() - began:.0f} s, loss {float(loss):.3f}", flush=True)
-    print(
-        f"{len(samples.held)} views, {sum(p.numel() for p in model.parameters())} parameters, {step} steps of {BATCH}"
-    )
+        if step % 50 == 0:
+            print(f"{step} steps, {time.monotonic() - began:.0f} s, loss {loss.item():.3f}", flush=True)
+    print(f"{len(samples.held)} views, {step} steps of {BATCH}")
     return model.eval()
 
 
 @torch.inference_mode()
-def score(model: UNet, images: Path) -> dict[str, list[float]]:
+def score(model: Control, images: Path) -> dict[str, list[float]]:
     """Dice of each outline on each image that has it, at the image's own size."""
     source = open_source(images, None)
     found: dict[str, list[float]] = {name: [] for name in OUTLINES}
     for number in range(len(source)):
         scene = source[number]
-        square, frame = fit(torch.from_numpy(scene.image.astype(np.float32)), SIZE_PX)
+        square, frame = fit(torch.from_numpy(scene.image.astype(np.float32)), model.size)
         answer = to_image(model(channels(square[None]))[0], frame).numpy() > 0
         for name, mask in zip(OUTLINES, answer, strict=True):
             if name in scene.masks:

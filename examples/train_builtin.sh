@@ -54,13 +54,13 @@ train() {
   fluoro train "$out/shards" --words "$out/words" --batch 16 --gpus 2 ${DEVICE:+--device "$DEVICE"} \
     ${PRECISION:+--precision "$PRECISION"} "$@" --resume
 }
-# what words mean, on small images and without clicks: three times as many images in the same time
+# what words mean, on small images and without clicks: twice as many images in the same time
 train --preset tiny --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "${SEED:-0}" -o "$out/run_words"
 train --preset small --prompts 2 --steps "${STEPS:-1800}" --seed "$((${SEED:-0} + 1))" --learning-rate 2e-2 \
   --init "$(echo "$out"/run_words/last/model-*.safetensors)" -o "$out/run"
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"
-fluoro eval "$out/run" "$out/shards" --split test --limit 60 --prompts text,text+points,presence --clicks 3 --noc 0 \
+fluoro eval "$out/run" "$out/shards" --split test --limit 24 --prompts text,text+points,presence --clicks 3 --noc 0 \
   -o "$out/simulated" --resume
 if [ -n "${REAL:-}" ]; then
   absent=femur_left,femur_right,tibia_left,tibia_right,fibula_left,fibula_right,patella_left,patella_right,hip_left

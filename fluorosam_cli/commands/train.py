@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from fluorosam_cli.dataset.shards import ShardReader
     from fluorosam_cli.training.train import Job
 
-FINE_TUNING_SHARE = 0.2  # of the learning rate
 HERE = ("micro_batch", "workers", "tensorboard")  # about this machine, so a resumed run may change them
 
 
@@ -47,12 +46,12 @@ def train(
         int | None,
         typer.Option(min=1, help="Images at once in each process; gradients add up.", show_default="its share"),
     ] = None,
-    prompts: Annotated[int, typer.Option(min=0, help="Prompts per image; 0: the text map alone, to begin with.")] = 4,
+    prompts: Annotated[int, typer.Option(min=0, help="Prompts per image; 0: the text map alone, in last/.")] = 4,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Decoder rounds: 1 + those with clicks.", show_default="the recipe's")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak.", show_default="the recipe's, a fifth of it with --from or --init")
+        float | None, typer.Option(help="Peak.", show_default="the recipe's, of which one is for --from and --init")
     ] = None,
     augment: Annotated[Literal["off", "weak", "full"], typer.Option(help="Randomisation of the images.")] = "full",
     show_augmentations: Annotated[
@@ -133,12 +132,10 @@ def train(
         travel=travel,
     )
     rules = find_recipe(recipe)
-    gently = FINE_TUNING_SHARE if from_ or init else 1.0
+    rate = learning_rate or (rules.tuning_rate if from_ or init else rules.learning_rate)
     settings = TrainSettings(
         origin=origin,
-        recipe=replace(
-            rules, rounds=rounds or rules.rounds, learning_rate=learning_rate or gently * rules.learning_rate
-        ),
+        recipe=replace(rules, rounds=rounds or rules.rounds, learning_rate=rate),
         batch=batch,
         micro_batch=micro_batch,
         prompts=prompts,

@@ -36,6 +36,7 @@ class Recipe:
     focal_alpha: float
     optimiser: Literal["adamw", "muon"]
     learning_rate: float
+    tuning_rate: float  # where weights are given (--from, --init)
 
     @property
     def shares(self) -> list[float]:
@@ -75,6 +76,7 @@ FLUOROSAM = Recipe(
     focal_alpha=0.75,
     optimiser="adamw",
     learning_rate=8e-4,
+    tuning_rate=8e-4,
 )
 
 # SAM-Med2D (arXiv 2308.16184): a box moved by up to 5 px, or one point, half and half; then 8 rounds with 1, 3, 5 or 9
@@ -100,6 +102,7 @@ SAM_MED2D = Recipe(
     focal_alpha=0.25,
     optimiser="adamw",
     learning_rate=1e-4,
+    tuning_rate=1e-4,
 )
 
 # Ours: text alone most often, as it is what users type first and what clicks cannot replace. RetinaNet's alpha of .25
@@ -125,6 +128,7 @@ FLUORO = Recipe(
     focal_alpha=0.75,
     optimiser="muon",
     learning_rate=3e-2,
+    tuning_rate=6e-3,
 )
 
 RECIPES = {recipe.name: recipe for recipe in (FLUOROSAM, SAM_MED2D, FLUORO)}

@@ -87,7 +87,7 @@ def excluded(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def choose_precision(wanted: Precision, kind: str) -> Literal["bf16", "fp32"]:
-    """bf16 on GPUs that multiply it in hardware (Ampere on); on CPUs fp32: even with AMX, `small` is slower in bf16."""
+    """bf16 on GPUs that multiply it in hardware (Ampere on); on CPUs fp32, unless bf16 is asked for."""
     if wanted != "auto":
         return wanted
     return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

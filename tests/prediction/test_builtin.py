@@ -55,8 +55,8 @@ def test_lungs_are_found_by_words_on_their_own_side(chest, predictor, side):
     found = predictor.predict(text=f"{side} lung")
     other = "right" if side == "left" else "left"
     assert found.presence > 0.5
-    assert dice(found.mask, chest["masks"][f"lung_above_diaphragm_{side}"]) > 0.65
-    assert dice(found.mask, chest["masks"][f"lung_above_diaphragm_{other}"]) < 0.25
+    assert dice(found.mask, chest["masks"][f"lung_above_diaphragm_{side}"]) > 0.8
+    assert dice(found.mask, chest["masks"][f"lung_above_diaphragm_{other}"]) < 0.1
 
 
 @pytest.mark.parametrize("phrase", ["lt lung", "pulmo sinister", "left lnug", "lung on the left"])

@@ -90,7 +90,7 @@ def test_jpeg_of_8_bits_nearly_as_plain(tmp_path, syntax):
     assert np.abs(read_radiograph(path).pixels.astype(int) - picture(8)).max() <= 6
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
     data.save_as(path)
-    with pytest.raises(FluoroError):
+    with pytest.raises(FluoroError, match="12 bits" if syntax.endswith("51") else "damaged|cannot be read"):
         read_radiograph(path)
 
 

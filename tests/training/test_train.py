@@ -178,6 +178,8 @@ def test_fine_tuning_keeps_the_words(fluoro, shards, trained, tmp_path):
     few = ("--batch", 4, "--steps", 1, "--gpus", 0, "--no-tensorboard")
     code, _, err = fluoro("train", shards, *few, "--from", trained, "-o", tmp_path / "tuned")
     assert code == 0, err
+    rates = [load_checkpoint(run)[1].training["recipe"]["learning_rate"] for run in (trained, tmp_path / "tuned")]
+    assert rates == [FLUORO.learning_rate, FLUORO.tuning_rate]
     before, after = weights(trained), weights(tmp_path / "tuned")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed

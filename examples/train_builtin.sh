@@ -6,7 +6,7 @@
 #   CHEST, ABDOMEN  ct.nii.gz and seg.nii.gz (with labels.json) of one labelled CT each
 #   REAL        optional: real images with masks (images/, masks/ID/STRUCTURE.png), to measure on and never to train on
 #
-# Usage: [FIRST_STEPS=2000] [STEPS=1800] [SEED=0] [DEVICE=cpu] [PRECISION=bf16] [REAL=folder] \
+# Usage: [FIRST_STEPS=2000] [STEPS=600] [SEED=0] [DEVICE=cpu] [PRECISION=bf16] [REAL=folder] \
 #          examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
 set -euo pipefail
 whole_body=$1 chest=$2 abdomen=$3
@@ -51,12 +51,12 @@ fluoro pack "$out"/views/* --descriptions "$out/descriptions" --size 256 \
 step "4/6  words, then masks"
 fluoro words --preset small -o "$out/words" --resume
 train() {
-  fluoro train "$out/shards" --words "$out/words" --batch 16 --gpus 2 ${DEVICE:+--device "$DEVICE"} \
+  fluoro train "$out/shards" --words "$out/words" --preset small --batch 32 --gpus 2 ${DEVICE:+--device "$DEVICE"} \
     ${PRECISION:+--precision "$PRECISION"} "$@" --resume
 }
-# what words mean, on small images and without clicks: twice as many images in the same time
-train --preset tiny --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "${SEED:-0}" -o "$out/run_words"
-train --preset small --prompts 2 --steps "${STEPS:-1800}" --seed "$((${SEED:-0} + 1))" --learning-rate 2e-2 \
+# what words mean, without clicks: twice as many images in the same time; then everything
+train --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "${SEED:-0}" -o "$out/run_words"
+train --prompts 2 --steps "${STEPS:-600}" --seed "$((${SEED:-0} + 1))" \
   --init "$(echo "$out"/run_words/last/model-*.safetensors)" -o "$out/run"
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fluorosam_cli.artefacts import atomic_path, read_header, sha256_of, write_json
+from fluorosam_cli.artefacts import read_header, sha256_of, write_bytes, write_json
 from fluorosam_cli.contracts import Checkpoint, TextEncoderConfig
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.fluorosam import FluoroSAM
@@ -26,12 +26,11 @@ def save_checkpoint(
     training: dict[str, object] | None = None,
 ) -> Checkpoint:
     """Write weights, then the header. An earlier checkpoint in the folder stays whole until the header replaces it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save  # its save_file lets nobody but the owner read the file
 
     weights = f"{WEIGHTS.removesuffix('.safetensors')}-{step:06d}.safetensors"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(folder / weights) as temporary:
-        save_file(state, temporary)
+    write_bytes(folder / weights, save(state))
     header = Checkpoint(
         model=model.config,
         text_encoder=text_encoder,

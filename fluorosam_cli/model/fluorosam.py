@@ -34,7 +34,7 @@ PAPER = {
     "text_map": False,
 }
 SMALL = PAPER | {
-    "backbone": "resnet10t_half",
+    "backbone": "resnet18t_half",
     "embedding_dim": 128,
     "detail_dim": 64,
     "upscale_stages": 2,

@@ -30,14 +30,15 @@ class Loaded:
 
 
 def load_foreign(model: FluoroSAM, path: Path) -> Loaded:
-    """Initialise `model` from a SAM, MedSAM or SAM-Med2D checkpoint, wherever names and shapes match.
+    """Initialise `model` from a SAM, MedSAM or SAM-Med2D checkpoint, or another size of ours, wherever names and
+    shapes match.
 
     Tables of positions are resized to the network's grid, as SAM-Med2D did to go from 1024 to 256 px. Raises
     FluoroError when the file is none, or nothing of it fits.
     """
     state = read_tensors(path)
     own = model.state_dict()
-    fitted = {_renamed(name): (name, tensor) for name, tensor in state.items()}
+    fitted = {name if name in own else _renamed(name): (name, tensor) for name, tensor in state.items()}
     for name, (theirs, tensor) in fitted.items():
         if name in own and POSITIONS.search(name):
             fitted[name] = (theirs, _resized(tensor, own[name].shape))

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.model.adapters import add_adapters
 from fluorosam_cli.model.layers import LayerNorm2d, ResidualBlock
-from fluorosam_cli.model.resnet import WIDTHS, HalfResNet10t, group_norm
+from fluorosam_cli.model.resnet import WIDTHS, HalfResNet18t, group_norm
 from fluorosam_cli.model.top_down import TopDown
 
-SMALL = "resnet10t_half"  # the one backbone that is not timm's
+SMALL = "resnet18t_half"  # the one backbone that is not timm's
 
 
 class ImageEncoder(nn.Module):
@@ -67,7 +67,7 @@ def backbone(config: ModelConfig, **pretrained: Any) -> nn.Module:
     if config.backbone == SMALL:
         if pretrained:
             raise ValueError("nobody has published weights of its width")
-        return HalfResNet10t()
+        return HalfResNet18t()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
         import timm

@@ -100,10 +100,11 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     square = x @ x.T
     one = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    product = one
-    for _ in range(5):
+    product = factor = a * one + b * square + c * square @ square
+    for _ in range(4):
+        square = factor @ square @ factor
         factor = a * one + b * square + c * square @ square
-        product, square = factor @ product, factor @ square @ factor
+        product = factor @ product
     x = product @ x
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fluorosam_cli.artefacts import Track, atomic_path, read_header, sha256_of, silent, write_json
+from fluorosam_cli.artefacts import Track, read_header, sha256_of, silent, write_bytes, write_json
 from fluorosam_cli.contracts import ModelConfig, ShardsPhrase, TextEncoderConfig, WordsHeader
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.quantiser import TextHead
@@ -123,10 +123,9 @@ def nearest(token: Tensor, prototypes: Tensor) -> Tensor:
 
 def save_words(folder: Path, words: Words) -> WordsHeader:
     """Write the weights, then `words.json`."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save  # its save_file lets nobody but the owner read the file
 
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({key: tensor.contiguous() for key, tensor in words.head.items()}, temporary)
+    write_bytes(folder / WEIGHTS, save({key: tensor.contiguous() for key, tensor in words.head.items()}))
     header = WordsHeader(
         text_encoder=words.encoder,
         weights=WEIGHTS,

@@ -85,6 +85,18 @@ def test_medsam_initialises_the_decoder_of_a_swin(sam_state, tmp_path):
     assert all(reason for _, reason in done.skipped)
 
 
+@pytest.mark.parametrize(("donor", "receiver"), [("tiny", "small"), ("swin-t-448", "swin-t-448")])
+def test_another_size_of_ours_gives_all_that_it_learnt(donor, receiver, tmp_path):
+    from safetensors.torch import save_file
+
+    theirs, ours = FluoroSAM(preset(donor, 8)), FluoroSAM(preset(receiver, 8))
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    done = load_foreign(ours, tmp_path / "model.safetensors")
+    assert not done.skipped
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+
+
 class Danger:
     def __init__(self, witness):
         self.witness = witness

@@ -1,9 +1,9 @@
-"""The small backbone against timm's `resnet10t` of half the width."""
+"""The small backbone against timm's `resnet10t` of half the width and twice the depth."""
 
 import torch
 
 from fluorosam_cli.model.image_encoder import _without_batch_statistics
-from fluorosam_cli.model.resnet import STEM, WIDTHS, HalfResNet10t
+from fluorosam_cli.model.resnet import BLOCKS, STEM, WIDTHS, HalfResNet18t
 
 
 @torch.no_grad()
@@ -12,11 +12,17 @@ def test_it_is_timms():
 
     torch.manual_seed(0)
     theirs = timm.create_model(
-        "resnet10t", channels=WIDTHS, stem_width=STEM[1], features_only=True, out_indices=(1, 2, 3, 4)
+        "resnet10t",
+        layers=(BLOCKS,) * 4,
+        channels=WIDTHS,
+        stem_width=STEM[1],
+        zero_init_last=False,
+        features_only=True,
+        out_indices=(1, 2, 3, 4),
     )
     theirs = _without_batch_statistics(theirs)
     assert theirs.feature_info.channels() == list(WIDTHS)
-    ours = HalfResNet10t()
+    ours = HalfResNet18t()
     ours.load_state_dict(theirs.state_dict())
     image = torch.randn(2, 3, 70, 96)
     for mine, other in zip(ours(image), theirs(image), strict=True):

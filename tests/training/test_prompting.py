@@ -92,13 +92,13 @@ def test_the_next_clicks_fall_on_errors_with_their_sign():
     uniform = torch.rand(3, 5)
     uniform[:, 0] = 0.9  # the second number: four clicks
     asked = next_clicks(prompts, logits, torch.zeros(3, 1, 64, 64), wanted, SIZE, uniform, recipe)
-    assert asked.point_labels[:, 3:].tolist() == [[POSITIVE] * 4, [NEGATIVE] * 4, [-1] * 4]
-    assert ((asked.points_xy[0, 3:, 1] >= 60) & (asked.points_xy[0, 3:, 1] < 80)).all()
-    assert ((asked.points_xy[1, 3:, 0] >= 80) & (asked.points_xy[1, 3:, 0] < 100)).all()
+    assert asked.point_labels[:, -4:].tolist() == [[POSITIVE] * 4, [NEGATIVE] * 4, [-1] * 4]
+    assert ((asked.points_xy[0, -4:, 1] >= 60) & (asked.points_xy[0, -4:, 1] < 80)).all()
+    assert ((asked.points_xy[1, -4:, 0] >= 80) & (asked.points_xy[1, -4:, 0] < 100)).all()
     assert asked.has_mask.all()
     uniform[:, 0] = 0.1
     asked = next_clicks(prompts, logits, torch.zeros(3, 1, 64, 64), wanted, SIZE, uniform, recipe)
-    assert (asked.point_labels[0, 3:] == POSITIVE).tolist() == [True, False, False, False]
+    assert (asked.point_labels[0, -4:] == POSITIVE).tolist() == [True, False, False, False]
 
 
 def test_mask_rounds_are_the_last_and_one_between():

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: SAM, MedSAM and SAM-Med2D checkpoints, and timm's pretrained backbones.
+"""Weights from elsewhere: SAM, MedSAM and SAM-Med2D checkpoints, other runs of ours, timm's pretrained backbones.
 
 Files are read as tensors only: a pickle that would execute anything is refused.
 """

@@ -41,7 +41,7 @@ class Origin:
     quantise: bool = True
     checkpoint: Path | None = None  # fine-tuned
     words: Path | None = None  # a folder of `fluoro words`
-    init: Path | None = None  # a .pth of SAM, MedSAM or SAM-Med2D
+    init: Path | None = None  # a .pth of SAM, MedSAM or SAM-Med2D, or a .safetensors of ours
     backbone_weights: str | None = None  # timm tag or file
     freeze_encoder: bool = False  # what came from a file or a checkpoint stays as it is
     adapters: bool = False

@@ -47,9 +47,10 @@ def find_user_images(path: Path) -> UserImages:
     """What is in a folder or in a COCO file, images sorted by name. Raises FluoroError when there is no image in it."""
     found = _from_coco(path) if path.is_file() else _from_folder(path)
     if not found.images:
-        names = f"; unknown names: {', '.join(sorted(found.skipped))}" if found.skipped else ""
+        why = f"; unknown names: {', '.join(sorted(found.skipped))}" if found.skipped else ""
+        why += f"; {found.problems[0]}" if found.problems else ""
         raise FluoroError(
-            f"{path}: holds no image with a mask of a known structure{names}",
+            f"{path}: holds no image with a mask of a known structure{why}",
             f"put {IMAGES}/ID.png beside {MASKS}/ID/left_lung.png; fluoro describe --resolve tells what a name means",
         )
     return found

@@ -8,6 +8,7 @@ from PIL import Image
 
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Metrics
+from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.evaluation.sources import open_source, read_prompts
 from tests.shapes import draw
 
@@ -84,6 +85,11 @@ def test_coco_gives_what_the_folder_gives(folder, tmp_path):
     assert source.unknown_names == {"gizmo": 1}
     assert list(scene.masks) == ["lung_above_diaphragm_left"]
     assert scene.masks["lung_above_diaphragm_left"].sum() == 400
+    elsewhere = tmp_path / "elsewhere/deeper/coco.json"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_text(json.dumps(data))
+    with pytest.raises(FluoroError, match=r"p0\.png: no such image beside the COCO file"):
+        open_source(elsewhere, None)
 
 
 def test_phrases_of_the_users_own(folder, tmp_path):

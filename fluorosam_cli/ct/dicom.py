@@ -241,7 +241,7 @@ def _vector(value, count: int, name: str) -> tuple[float, ...]:
 
 
 def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
-    """The stored values, (rows, columns), of some frames of a file, ascending.
+    """The stored values, (rows, columns), of some frames of a file, ascending; of colour images RGB in a third axis.
 
     Raises Refused, or whatever pydicom and GDCM make of a damaged file. Call it inside `silenced`, and for
     `GDCM_SYNTAXES` in a process of its own, as `ct/decoder.py` does.
@@ -251,7 +251,8 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     with source.open() as file:
         data = read_data_set(file, source.size)
     size = (int(data.Rows), int(data.Columns))
-    if max(size) > MAX_DECODED_SIDE or int(data.get("SamplesPerPixel", 1)) != 1:
+    samples = int(data.get("SamplesPerPixel", 1))
+    if max(size) > MAX_DECODED_SIDE or samples not in (1, 3):
         raise Unreadable("implausible pixels")
     syntax = data.file_meta.TransferSyntaxUID
     if syntax == JPEG_EXTENDED and int(data.BitsStored) > 8:
@@ -260,7 +261,8 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
         _check_code_streams(data, size)
         _silence_gdcm()
     plugin = "gdcm" if syntax in GDCM_SYNTAXES else "pydicom" if syntax == RLE else ""
-    for plane, _ in get_decoder(syntax).iter_array(data, indices=frames, raw=True, decoding_plugin=plugin):
+    raw = samples == 1  # else YBR becomes RGB
+    for plane, _ in get_decoder(syntax).iter_array(data, indices=frames, raw=raw, decoding_plugin=plugin):
         yield plane
 
 

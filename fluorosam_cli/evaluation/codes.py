@@ -1,6 +1,6 @@
 """Which code of the text quantiser each phrase falls on: the map in the report, and structures that share a code."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fluorosam_cli.evaluation.segmenter import Segmenter
 from fluorosam_cli.evaluation.sources import Words
 from fluorosam_cli.prediction.predictor import Predictor
 
-PHRASES_MAX = 4  # of each structure
+STRUCTURES_MAX, PHRASES_MAX = 100, 4  # rows that can still be read, and phrases of each
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,13 @@ class CodeMap:
     shared: list[list[str]]  # structures on one code
 
 
-def code_map(segmenter: Segmenter, words: Words) -> CodeMap | None:
-    """The map of a model with a quantiser; None for others."""
-    asked = {name: phrases[:PHRASES_MAX] for name, phrases in words.items() if phrases}
+def code_map(segmenter: Segmenter, words: Words, structures: Sequence[str]) -> CodeMap | None:
+    """The map of the structures asked for most often, by a model with a quantiser; None for others.
+
+    `structures` has one for each mask that was asked for.
+    """
+    often = sorted(name for name, _ in Counter(structures).most_common(STRUCTURES_MAX))
+    asked = {name: words[name][:PHRASES_MAX] for name in often if words.get(name)}
     if not isinstance(segmenter, Predictor) or not asked:
         return None
     texts = [text for phrases in asked.values() for text in phrases]

@@ -45,7 +45,7 @@ def write_report(path: Path, metrics: Metrics, rows: list[Row], plan: "EvalPlan"
             _parts(metrics, first),
             _presence(metrics, rows),
             _paraphrases(metrics),
-            _codes(plan, segmenter) if any("text" in s.prompt for s in metrics.prompts) else "",
+            _codes(asked, plan, segmenter) if any("text" in s.prompt for s in metrics.prompts) else "",
             _failures(rows, asked, plan, segmenter),
             _examples(asked, first, plan, segmenter),
         ],
@@ -224,14 +224,14 @@ def _paraphrases(metrics: Metrics) -> str:
     )
 
 
-def _codes(plan: "EvalPlan", segmenter: Segmenter) -> str:
-    found = code_map(segmenter, plan.protocol.words)
+def _codes(asked: list[Row], plan: "EvalPlan", segmenter: Segmenter) -> str:
+    found = code_map(segmenter, plan.protocol.words, [row.structure for row in asked])
     if found is None:
         return ""
     shared = ["; ".join(spoken(name) for name in names) for names in found.shared]
     told = (
-        f"<p>{found.phrases} phrases of {len(found.structures)} structures use {found.shares.shape[1]} of "
-        f"{found.codes} codes. Ideally each row has one dark cell, in a column of its own; a column with several "
+        f"<p>{found.phrases} phrases of the {len(found.structures)} structures asked for most use "
+        f"{found.shares.shape[1]} of {found.codes} codes. Ideally each row has one dark cell, in a column of its own; a column with several "
         f"rows is a code that several structures share: {len(shared)} do.</p>"
     )
     several = "".join(f"<p>{_escaped(line)}</p>" for line in shared)

@@ -30,6 +30,21 @@ class ResidualBlock(nn.Module):
         return F.gelu(x + self.norm2(self.conv2(y)))
 
 
+class Mixing(nn.Module):
+    """A residual block that begins as the identity; every cell sees those up to two away."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, width, 3, padding=1)
+        self.norm1 = LayerNorm2d(width)
+        self.conv2 = nn.Conv2d(width, dim, 3, padding=1)
+        self.norm2 = LayerNorm2d(dim)
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm2(self.conv2(F.gelu(self.norm1(self.conv1(x)))))
+
+
 class PatchConv2d(nn.Conv2d):
     """A convolution whose patches do not overlap, as one matrix product: on a CPU several times as fast."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
-from fluorosam_cli.model.layers import MLP, Attention, LayerNorm2d, PatchUpscale2d
+from fluorosam_cli.model.layers import MLP, Attention, LayerNorm2d, Mixing, PatchUpscale2d
 
 LOG_TRAVEL_MAX = 7.0  # log(1 + mm): over a metre, longer than any path through a body
 MASKS = 4  # output 0 is the single mask, 1-3 are the alternatives of an ambiguous prompt
@@ -102,6 +102,8 @@ class MaskDecoder(nn.Module):
                 layers.append(LayerNorm2d(narrow))
             layers.append(nn.GELU())
         self.output_upscaling = nn.Sequential(*layers)
+        # Not in segment-anything, where a cell of the image sees tokens alone: a click learns sooner to move a border.
+        self.mixing = nn.ModuleList(Mixing(width, widths[1]) for width in widths[:-1] if config.detail_dim)
         self.output_hypernetworks_mlps = nn.ModuleList(MLP(dim, dim, widths[-1], 3) for _ in range(MASKS))
         self.iou_prediction_head = MLP(dim, 256, MASKS, 3)
         self.presence_head = MLP(dim, 256, 1, 3)
@@ -130,11 +132,13 @@ class MaskDecoder(nn.Module):
         flat_pe = image_pe.flatten(2).transpose(1, 2)
         tokens, flat = self.transformer(source.flatten(2).transpose(1, 2), flat_pe, tokens, keep)
         upscaled = flat.transpose(1, 2).unflatten(2, (height, width))
-        finer = iter(details)
+        beside = zip(self.mixing, details, strict=True)
         for layer in self.output_upscaling:
-            upscaled = layer(upscaled)
             if details and isinstance(layer, PatchUpscale2d):
-                upscaled = upscaled + next(finer)
+                mixing, finer = next(beside)
+                upscaled = layer(mixing(upscaled)) + finer
+            else:
+                upscaled = layer(upscaled)
         weights = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )  # (N, 4, narrow)

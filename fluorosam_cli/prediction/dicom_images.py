@@ -1,7 +1,7 @@
 """Radiographs in DICOM files: CR, DX, XA, RF and secondary captures, plain or compressed, single or multi-frame.
 
 Values go the way of the grey-scale pipeline (PS3.4 N.2): modality LUT or rescale, then VOI LUT or window, then
-MONOCHROME1 or an inverse presentation LUT turns them. No text of a header gets into a message.
+MONOCHROME1 or an inverse presentation LUT turns them. Colour becomes luma. No text of a header gets into a message.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from fluorosam_cli.ct.dicom import MAX_FRAMES, TRANSFER_SYNTAXES, Refused, read_data_set, silenced
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.prediction.images import luma
 from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, check_size, inverted
 
 if TYPE_CHECKING:
@@ -80,13 +81,14 @@ def _header(path: Path) -> "Dataset":
             sop_class = str(header.get("SOPClassUID", ""))
             syntax = str(header.file_meta.TransferSyntaxUID)
             columns, rows, frames = int(header.Columns), int(header.Rows), int(header.get("NumberOfFrames", 1) or 1)
-            is_grey = int(header.get("SamplesPerPixel", 1)) == 1 and header.PhotometricInterpretation.startswith("MONO")
+            kind = "MONOCHROME" if int(header.get("SamplesPerPixel", 1)) == 1 else ("RGB", "YBR")
+            is_shown = header.PhotometricInterpretation.startswith(kind)
     except Exception as error:  # as above
         raise _unreadable(path, error) from None
     if sop_class not in RADIOGRAPHS:
         raise FluoroError(f"{path}: is {_name_of(sop_class)}, no radiograph", "give a CR, DX, XA or RF image")
-    if not is_grey:
-        raise FluoroError(f"{path}: is a colour image", "export it as PNG")
+    if not is_shown:
+        raise FluoroError(f"{path}: its colours come from a palette", "export it as PNG")
     if syntax not in TRANSFER_SYNTAXES:
         raise FluoroError(f"{path}: is compressed as {_name_of(syntax)}, which is not read", "gdcmconv --raw IN OUT")
     check_size(str(path), columns, rows)
@@ -118,6 +120,8 @@ def _shown(stored: np.ndarray, view: "Dataset") -> tuple[np.ndarray, bool]:
     """What a viewer shows bright is bright; whether black and white of the stored values were exchanged for that."""
     from pydicom.pixels import apply_modality_lut, apply_voi_lut  # pyright: ignore[reportPrivateImportUsage]
 
+    if stored.ndim == 3:
+        return luma(stored), False  # windows are for grey values
     values = _without_unused_bits(stored, view)
     if view.get("PresentationIntentType") == "FOR PROCESSING" and view.get("PixelIntensityRelationship") == "LIN":
         values = np.log1p(np.maximum(values, 0, dtype=np.float32))  # linear in the beam; films see its logarithm

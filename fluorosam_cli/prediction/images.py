@@ -128,7 +128,7 @@ def _reader(path: Path) -> Any:
 def to_grey(image: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, 3) numbers -> (H, W) float32. Raises FluoroError for other shapes and for NaN or infinity."""
     if image.ndim == 3 and image.shape[2] == 3:
-        image = image @ LUMA
+        image = luma(image)
     if image.ndim != 2 or image.dtype.kind not in "uifb":
         raise FluoroError(
             f"image: is {image.dtype} of shape {image.shape}, numbers of shape (H, W) or (H, W, 3) are needed",
@@ -138,3 +138,8 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     if not grey.size or not np.isfinite(grey).all():
         raise FluoroError("image: is empty or holds NaN or infinite values", "replace them first")
     return grey
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Colour (H, W, 3) -> grey (H, W) as Pillow makes it, not rounded."""
+    return image @ LUMA

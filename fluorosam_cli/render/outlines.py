@@ -1,15 +1,17 @@
 """Radiographic outlines: what a radiologist draws, worked out from the path lengths through the tissues of one view.
 
-A lung's projection reaches far below the dome of the diaphragm, behind the liver, the stomach and the spleen.
-Radiologists end it at the dome, which the organs beneath it silhouette, and count what lies behind the heart as lung.
+A lung's projection reaches far below the dome of the diaphragm, behind the liver, the stomach and the spleen, and onto
+the spine. Radiologists end it at the dome, which the organs beneath it silhouette, and beside the bodies of the
+vertebrae, and count what lies behind the heart as lung.
+
 Here a dome is, on each line of pixels that runs towards the feet, where the first of those organs begins; gaps between
 organs are bridged as a hemidiaphragm bulges, convex towards the head. Thresholds were chosen by looking at simulated
 outlines beside those that radiologists drew on chest radiographs, and by comparing their shapes.
 
 | beam | lungs | cardiac silhouette | visible lung field, mediastinum |
 |---|---|---|---|
-| within 30 degrees of the median plane and 35 of the horizontal | above the diaphragm | above the diaphragm | yes |
-| any other within 35 degrees of the horizontal | above the diaphragm, each lung with its own dome | same | none |
+| within 30 degrees of the median plane and 35 of the horizontal | to the dome and the spine | to the dome | yes |
+| any other within 35 degrees of the horizontal | each to its own dome | to the dome | none |
 | steeper | the whole projection | none | none |
 
 Where the tissues that show a dome have no label in the case, the outlines that end at it are left out.
@@ -31,7 +33,7 @@ BENEATH_BOTH = (*BENEATH["right"], *BENEATH["left"][:-1], "diaphragm")  # its la
 
 LUNGS = ("lung_left", "lung_right")
 # All else is not looked at.
-DRAWN_FROM = frozenset((*LUNGS, "heart", "great_vessels", "pulmonary_vessels", *BENEATH_BOTH))
+DRAWN_FROM = frozenset((*LUNGS, "heart", "great_vessels", "pulmonary_vessels", "vertebrae", *BENEATH_BOTH))
 
 LUNG_MM, HEART_MM = 3.0, 4.0  # thinnest that an outline follows
 ORGAN_MM = 5.0  # of an organ under the diaphragm, from which its edge shows
@@ -39,9 +41,11 @@ VESSEL_MM = 10.0  # of the mediastinum's vessels
 LUNG_VESSEL_MM = 25.0  # of the pulmonary vessels, from which they are trunk and not branch
 ARCH_MM = 40.0  # the aortic arch, seen end on, whose top is the mediastinum's
 CAP_MM = 35.0  # over which that top is rounded
+BODY_MM = 15.0  # of a vertebra's body, which is thicker than its processes
 RECESS_MM = 8.0  # a costophrenic recess ends where it gets narrower
 ROOT_MM = 12.0  # half the thickness of what a heart's label holds of the vessels at the lung's root
 SMOOTH_MM = 12.0  # of the mediastinum's borders, along the body
+SPINE_SMOOTH_MM = 40.0  # of the spine's, over a vertebra and its discs
 STEP_MM = 1.5  # spacing at which curves are sampled
 UPRIGHT = 0.01  # pixels sideways per pixel towards the feet, below which the image's columns are the body's lines
 
@@ -203,7 +207,8 @@ def _lung(path: Paths, side: str, view: _View) -> np.ndarray | None:
     dome = _bridged(_tops(view.beneath_both if view.frontal else view.path(BENEATH[side]), inside, view))
     if FRONTAL_DEG < view.from_median_deg <= OBLIQUE_DEG:
         dome = _levelled(dome, inside, view.path(["lung_right" if side == "left" else "lung_left"]), view)
-    return lung & (view.down < view.along_lines(_ended(dome, inside, view)))
+    lung &= view.down < view.along_lines(_ended(dome, inside, view))
+    return _beside_spine(lung, view) if view.frontal else lung
 
 
 def _tops(organs: np.ndarray, inside: np.ndarray, view: _View) -> np.ndarray:
@@ -258,6 +263,18 @@ def _ended(dome: np.ndarray, inside: np.ndarray, view: _View) -> np.ndarray:
     return ended
 
 
+def _beside_spine(lung: np.ndarray, view: _View) -> np.ndarray:
+    """The lung without what lies before, behind and beyond the bodies of the vertebrae and the discs between them."""
+    bodies = view.path(["vertebrae"]) >= BODY_MM
+    if not bodies.any() or not lung.any():
+        return lung
+    low, high = (view.along_rows(border) for border in _borders(bodies, view, SPINE_SMOOTH_MM))
+    across = np.broadcast_to(view.across, lung.shape)
+    if across[lung].mean() < np.nanmean(low + high) / 2:
+        return lung & ~(view.across >= low)  # all false where the spine does not reach: its borders are NaN there
+    return lung & ~(view.across <= high)
+
+
 # --- heart and mediastinum --------------------------------------------------------------------------------------------
 
 
@@ -285,8 +302,6 @@ def _cardiac(heart: np.ndarray, view: _View) -> np.ndarray | None:
 
 def _mediastinum(heart: np.ndarray, view: _View) -> np.ndarray:
     """Heart and great vessels as one, from the top of the aortic arch to the heart's lower border, filled across."""
-    from scipy.ndimage import median_filter, uniform_filter1d
-
     tops = _tops(view.beneath_both, np.ones(view.line.shape, bool), view)
     above = view.row < tops[view.line]
     vessels = view.path(["great_vessels"])
@@ -295,23 +310,28 @@ def _mediastinum(heart: np.ndarray, view: _View) -> np.ndarray:
     arch = view.row[(vessels >= ARCH_MM) & above]
     if len(arch):
         part &= view.row >= arch.min()
+    low, high = _borders(part, view, SMOOTH_MM)
+    first = int(np.flatnonzero(np.isfinite(low))[0])
+    if len(arch) and first > 0:
+        into = np.clip((np.arange(len(low)) - first + 0.5) * view.sample_mm / CAP_MM, 0, 1)
+        middle, half = (low + high) / 2, (high - low) / 2 * np.sqrt(1 - (1 - into) ** 2)
+        low, high = middle - half, middle + half
+    return (view.across >= view.along_rows(low)) & (view.across <= view.along_rows(high))
+
+
+def _borders(part: np.ndarray, view: _View, smooth_mm: float) -> np.ndarray:
+    """Where a part begins and ends on each row, in lines, smooth along the body: (2, rows), NaN above and below it."""
+    from scipy.ndimage import median_filter, uniform_filter1d
+
     rows = int(view.row.max()) + 1
     low, high = np.full(rows, np.inf), np.full(rows, -np.inf)
     np.minimum.at(low, view.row[part], view.line[part])
     np.maximum.at(high, view.row[part], view.line[part])
     held = np.flatnonzero(low <= high)
-    first, last = int(held[0]), int(held[-1])
-    span = np.arange(first, last + 1)
-    size = max(3, round(SMOOTH_MM / view.sample_mm))
-    low, high = (
-        uniform_filter1d(median_filter(np.interp(span, held, border[held]), size, mode="nearest"), size)
-        for border in (low, high)
-    )
-    if len(arch) and first > 0:
-        into = np.minimum((span - first + 0.5) * view.sample_mm / CAP_MM, 1)
-        middle, half = (low + high) / 2, (high - low) / 2 * np.sqrt(1 - (1 - into) ** 2)
-        low, high = middle - half, middle + half
+    span = np.arange(held[0], held[-1] + 1)
+    size = max(3, round(smooth_mm / view.sample_mm))
     borders = np.full((2, rows), np.nan)
-    borders[:, span] = low - 0.5, high + 0.5  # the outermost samples whole
-    left, right = (view.along_rows(border) for border in borders)
-    return (view.across >= left) & (view.across <= right)
+    for border, ends, outwards in zip(borders, (low, high), (-0.5, 0.5), strict=True):  # the outermost samples whole
+        filled = np.interp(span, held, ends[held])
+        border[span] = uniform_filter1d(median_filter(filled, size, mode="nearest"), size) + outwards
+    return borders

@@ -16,6 +16,7 @@ from fluorosam_cli.model.prompt_encoder import BOX_MAX, BOX_MIN, NEGATIVE, NOT_A
 from fluorosam_cli.training.recipe import KINDS, SECTION, Recipe
 
 KIND, BOX, COUNT, COARSE, MASK_ROUND = 0, slice(1, 5), 5, 6, 7  # columns of the uniform numbers
+CROWD_SIDE = 9  # cells of the logits among which wrong ones are counted
 COARSE_SIDE = 16  # cells along a side of a mask that somebody drew in a hurry
 SURE_LOGIT = 6.0  # of a mask that is given as a prompt
 
@@ -58,12 +59,13 @@ def next_clicks(
     """Add clicks from the error of the chosen logits (N, h, w), and the logits themselves as a mask prompt.
 
     target (N, h, w) is the share of each cell that is inside; `size` is the image's side, in which clicks are given;
-    uniform (N, 1 + max(recipe.clicks)) is this round's. Clicks are uniform over the wrong pixels: positive on missed,
-    negative on false ones, none if all are right.
+    uniform (N, 1 + max(recipe.clicks)) is this round's. Clicks fall on wrong pixels, by the recipe's `crowding`:
+    positive on missed, negative on false ones, none if all are right.
     """
     inside = target >= 0.5
     wrong = (logits > 0) != inside
-    spots = pick(wrong.float(), uniform[:, 1:], size)  # (N, K, 2)
+    crowd = F.avg_pool2d(wrong[:, None].float(), CROWD_SIDE, 1, CROWD_SIDE // 2)[:, 0]
+    spots = pick(wrong * crowd**recipe.crowding, uniform[:, 1:], size)  # (N, K, 2)
     x, y = ((spots + 0.5) * logits.shape[-1] / size - 0.5).round().long().unbind(2)
     positive = inside[torch.arange(len(inside), device=inside.device)[:, None], y, x]
     used = _numbered(uniform[:, 0], recipe.clicks, spots.shape[1]) & wrong.flatten(1).any(dim=1)[:, None]

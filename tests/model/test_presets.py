@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from fluorosam_cli.model.fluorosam import PRESETS, FluoroSAM, preset
+from fluorosam_cli.model.layers import Mixing
 
 # preset: parameters in millions (whole network, 512-d text), image embedding, side of the mask logits
 SIZES = {
@@ -10,8 +11,8 @@ SIZES = {
     "swin-b-448": (94.6, (256, 64, 64), 512),
     "swin-t-448": (35.3, (256, 64, 64), 512),
     "vit-b-256": (93.4, (256, 16, 16), 64),
-    "small": (3.6, (128, 12, 12), 48),
-    "tiny": (3.6, (128, 8, 8), 32),
+    "small": (3.7, (128, 12, 12), 48),
+    "tiny": (3.7, (128, 8, 8), 32),
 }
 
 
@@ -95,3 +96,14 @@ def _one(model):
     asked.points_xy[:] = 40.0
     asked.point_labels[:] = 1
     return asked
+
+
+def test_mixing_begins_as_the_identity_and_sees_two_cells_around():
+    torch.manual_seed(0)
+    mixing, x = Mixing(8, 4), torch.randn(1, 8, 12, 12, requires_grad=True)
+    torch.testing.assert_close(mixing(x), x)
+    torch.nn.init.ones_(mixing.norm2.weight)
+    mixing(x)[0, :, 6, 6].square().sum().backward()
+    assert x.grad is not None
+    rows, columns = x.grad[0].abs().sum(0).nonzero().unbind(1)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 8, 4, 8)

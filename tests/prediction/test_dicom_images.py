@@ -70,6 +70,24 @@ def test_compressed_as_plain(tmp_path, syntax, frames):
         np.testing.assert_array_equal(shown.pixels, plane)
 
 
+@pytest.mark.parametrize("syntax", [None, *SYNTAXES])
+@pytest.mark.parametrize("space", ["RGB", "YBR_FULL"])
+def test_colour_becomes_luma(tmp_path, syntax, space):
+    """Some archives keep screenshots of radiographs, coloured marks and all."""
+    from PIL import Image
+
+    grey = Image.fromarray(picture(8).astype(np.uint8))
+    shown = Image.merge("RGB", [grey, grey.point(lambda value: value // 2), grey.point(lambda value: 255 - value)])
+    stored = np.asarray(shown.convert("YCbCr") if space == "YBR_FULL" else shown)
+    path = write(tmp_path / "in" / "a.dcm", stored[..., 0], STORAGE + "7", bits=8, SamplesPerPixel=3)
+    data = dcmread(path)
+    data.PhotometricInterpretation, data.PlanarConfiguration, data.PixelData = space, 0, stored.tobytes()
+    data.save_as(path)
+    if syntax:
+        compress(path.parent, SYNTAXES[syntax])
+    np.testing.assert_allclose(read_radiograph(path).pixels, np.asarray(shown.convert("L")), atol=2)
+
+
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"])
 def test_jpeg_of_8_bits_nearly_as_plain(tmp_path, syntax):
     from io import BytesIO
@@ -198,7 +216,7 @@ def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_pat
     packed = (tmp_path / "jpeg" / "a.dcm").read_bytes()
     (tmp_path / "jpeg" / "bad.dcm").write_bytes(packed[: len(packed) // 2])
     write(tmp_path / "ct.dcm", picture(), STORAGE + "2")
-    write(tmp_path / "colour.dcm", picture(), STORAGE + "7", PhotometricInterpretation="RGB", SamplesPerPixel=3)
+    write(tmp_path / "palette.dcm", picture(), STORAGE + "7", PhotometricInterpretation="PALETTE COLOR")
     write(tmp_path / "huge.dcm", picture(), Rows=60000, Columns=60000)
     write(tmp_path / "dot.dcm", picture()[:1, :1])
     write(tmp_path / "films.dcm", picture(), NumberOfFrames=10**8)
@@ -213,7 +231,7 @@ def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_pat
         "head.dcm": "not a readable DICOM image",
         "jpeg/bad.dcm": "not a readable DICOM image",
         "ct.dcm": "is CT Image Storage, no radiograph",
-        "colour.dcm": "is a colour image",
+        "palette.dcm": "its colours come from a palette",
         "huge.dcm": "is 60000x60000",
         "dot.dcm": "is 1x1",
         "films.dcm": "claims 100000000 frames",

@@ -105,6 +105,33 @@ def test_what_lies_between_two_organs_is_under_the_dome_and_what_lies_behind_the
     assert (found["lungs_above_diaphragm"] == (lung | found["lung_above_diaphragm_right"])).all()
 
 
+@pytest.mark.parametrize(("primary", "roll", "seen_from"), TURNS)
+def test_from_the_front_a_lung_ends_beside_the_bodies_of_the_vertebrae(primary, roll, seen_from):
+    """Here the right one reaches across the spine; thin processes and the discs' gaps do not matter."""
+    view = camera(primary, 0, roll, seen_from)
+    x, z = place(*view)
+    paths = chest(x, z)
+    paths["lung_right"] = np.maximum(paths["lung_right"], 30.0 * ((x > -75) & (x < 40) & (z > -30) & (z < 60)))
+    bodies, processes = (np.abs(x) < 18) & (np.mod(z, 30) > 6), (np.abs(x) < 36) & (np.mod(z, 30) > 20)
+    without = drawn(paths, view)["lung_above_diaphragm_right"]
+    found = drawn(paths | {"vertebrae": 35.0 * bodies + 8.0 * processes}, view)
+    lung = found["lung_above_diaphragm_right"]
+    assert x[without & (np.abs(z) < 20)].max() == pytest.approx(40, abs=2)
+    assert x[lung].max() == pytest.approx(-18, abs=3)
+    assert (lung[x < -22] == without[x < -22]).all()
+    assert not (found["lung_visible_right"] & ~lung).any()
+    left = found["lung_above_diaphragm_left"]
+    assert x[left].min() == pytest.approx(18, abs=3)
+
+
+def test_from_the_side_the_spine_hides_no_lung():
+    view = camera(90)
+    paths = chest(*place(*camera()))
+    spine = {"vertebrae": np.full_like(paths["lung_left"], 35.0)}
+    for name, outline in drawn(paths, view).items():
+        assert (drawn(paths | spine, view)[name] == outline).all(), name
+
+
 def test_the_costophrenic_recess_ends_where_it_gets_narrow():
     view = camera()
     x, z = place(*view)
@@ -214,7 +241,13 @@ def shape_of(left: np.ndarray, right: np.ndarray, mediastinum: np.ndarray) -> di
     def part(share: float) -> float:
         return widths[round(share * (len(widths) - 1))]
 
+    def gap(share: float) -> float:
+        row = round(top + share * height)
+        return (np.flatnonzero(left[row])[0] - np.flatnonzero(right[row])[-1]) / width
+
     return {
+        "between the lungs a quarter down": gap(0.25),
+        "between the lungs half down": gap(0.5),
         "mediastinum begins": (inside[0] - top) / height,
         "mediastinum ends": (inside[-1] - top) / height,
         "mediastinum's greatest width": max(widths),

@@ -101,6 +101,21 @@ def test_the_next_clicks_fall_on_errors_with_their_sign():
     assert (asked.point_labels[0, -4:] == POSITIVE).tolist() == [True, False, False, False]
 
 
+def test_clicks_crowd_in_large_errors_where_the_recipe_says_so():
+    target = square(20, 20, 60, 60) + square(70, 0, 72, SIZE) + square(80, 0, 82, SIZE) + square(90, 0, 92, SIZE)
+    count = 500
+    logits, wanted = -torch.ones(count, 64, 64), torch.nn.functional.avg_pool2d(target[None], 2).expand(count, -1, -1)
+    shares = {}
+    for recipe in (FLUOROSAM, FLUORO):
+        prompts = ask(target[None].expand(count, -1, -1), torch.ones(count), draws(count, recipe), recipe)
+        uniform = draws(count, recipe)[:, : 1 + max(recipe.clicks)]
+        asked = next_clicks(prompts, logits, torch.zeros(count, 1, 64, 64), wanted, SIZE, uniform, recipe)
+        slot = -max(recipe.clicks)  # the first of this round, which every prompt has
+        shares[recipe.name] = (asked.points_xy[:, slot, 0] < 60).float().mean()
+    assert shares["fluorosam"] == pytest.approx(1600 / (1600 + 768), abs=0.07)  # pixels of the square, of them all
+    assert shares["fluoro"] > 0.97
+
+
 def test_mask_rounds_are_the_last_and_one_between():
     masks = square(30, 40, 60, 90).expand(300, -1, -1)
     uniform = draws(300, SAM_MED2D)

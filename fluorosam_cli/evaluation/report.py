@@ -231,8 +231,8 @@ def _codes(asked: list[Row], plan: "EvalPlan", segmenter: Segmenter) -> str:
     shared = ["; ".join(spoken(name) for name in names) for names in found.shared]
     told = (
         f"<p>{found.phrases} phrases of the {len(found.structures)} structures asked for most use "
-        f"{found.shares.shape[1]} of {found.codes} codes. Ideally each row has one dark cell, in a column of its own; a column with several "
-        f"rows is a code that several structures share: {len(shared)} do.</p>"
+        f"{found.shares.shape[1]} of {found.codes} codes. Ideally each row has one dark cell, in a column of its own; "
+        f"a column with several rows is a code that several structures share: {len(shared)} do.</p>"
     )
     several = "".join(f"<p>{_escaped(line)}</p>" for line in shared)
     figure = plots.code_map(found.shares, found.structures)

@@ -54,7 +54,7 @@ train() {
   fluoro train "$out/shards" --words "$out/words" --preset small --batch 32 --gpus 2 ${DEVICE:+--device "$DEVICE"} \
     ${PRECISION:+--precision "$PRECISION"} "$@" --resume
 }
-# what words mean, without clicks: twice as many images in the same time; then everything
+# what words mean, without clicks, which sees more images in the same time; then everything
 train --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "${SEED:-0}" -o "$out/run_words"
 train --prompts 2 --steps "${STEPS:-600}" --seed "$((${SEED:-0} + 1))" \
   --init "$(echo "$out"/run_words/last/model-*.safetensors)" -o "$out/run"

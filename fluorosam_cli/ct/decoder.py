@@ -34,7 +34,7 @@ def stored_planes(slices: list[Slice]) -> Iterator[np.ndarray]:
 
 
 def stored_frames(source: Source, syntax: str, frames: list[int]) -> Iterator[np.ndarray]:
-    """The stored values, (rows, columns), of some frames of a file, ascending from 0, in its transfer syntax.
+    """The stored values of some frames of a file, ascending from 0, in its transfer syntax, as `decode` gives them.
 
     Raises Refused, or whatever pydicom makes of a damaged file. Call it inside `silenced`.
     """

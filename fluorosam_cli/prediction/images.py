@@ -20,7 +20,7 @@ GRID_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 SUFFIXES = (*RASTER_SUFFIXES, *DICOM_SUFFIXES, *GRID_SUFFIXES)
 KNOWN = "PNG, JPEG, TIFF, DICOM, NIfTI or NRRD"
 DICOM_MAGIC_AT, DICOM_MAGIC = 128, b"DICM"
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's grey
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's grey
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------

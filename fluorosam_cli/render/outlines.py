@@ -14,7 +14,8 @@ outlines beside those that radiologists drew on chest radiographs, and by compar
 | any other within 35 degrees of the horizontal | each to its own dome | to the dome | none |
 | steeper | the whole projection | none | none |
 
-Where the tissues that show a dome have no label in the case, the outlines that end at it are left out.
+Where the tissues that show a dome have no label in the case, the outlines that end at it are left out; where vertebrae
+have none, lungs reach onto the spine.
 """
 
 from collections.abc import Mapping, Sequence

@@ -111,8 +111,8 @@ SAM_MED2D = Recipe(
 # Ours: text alone most often, as it is what users type first and what clicks cannot replace. RetinaNet's alpha of .25
 # favours the background; from scratch it empties every mask at first, hence .75. A quarter of absent structures,
 # so that presence does not learn to say yes to all. Up to ten clicks in three rounds: after one a round, answers got
-# worse from the fifth on. Clicks crowd in the middle of large errors, where users put them; uniform ones mostly lie on
-# thin rims. Set by hand, not searched.
+# worse from the fifth on. Clicks crowd in the middle of large errors, where users put them, and not on thin rims.
+# Set by hand, not searched.
 FLUORO = Recipe(
     name="fluoro",
     text=0.35,

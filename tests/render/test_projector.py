@@ -366,36 +366,3 @@ def test_input_that_does_not_fit_is_refused():
         Projector(hu.astype(np.float32), labels, affine, ONE, table())
     with pytest.raises(FluoroError, match="tpu: not a device"):
         device_named("tpu")
-
-
-@pytest.mark.parametrize("name", ["siddon", "joseph"])
-def test_kernels_compile_for_gpus_without_one(tmp_path, name):
-    import warp as wp
-    from fluorosam_cli.kernels import joseph, siddon
-
-    device_named("cpu")
-    kernel = siddon.projection_kernel(5, 32, wp.uint8) if name == "siddon" else joseph.joseph_kernel(5)
-    files = wp.compile_aot_module(kernel.module, arch=[80, 86, 90], module_dir=tmp_path, use_ptx=False)
-    cubins = sorted(file.name for file in tmp_path.rglob("*.cubin"))
-    assert len(files) == len(cubins) == 3
-    assert all(arch in cubin for arch, cubin in zip(("sm80", "sm86", "sm90"), cubins, strict=True))
-    assert all(file.stat().st_size > 5_000 for file in tmp_path.rglob("*.cubin"))
-
-
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu():
-    import warp as wp
-
-    device_named("cpu")
-    if not wp.is_cuda_available():
-        pytest.skip("no CUDA device")
-    hu, labels = random_body((40, 50, 60), seed=9)
-    outputs = [(str(label), (label,)) for label in range(1, 6)]
-    view = carm(28, -17, 96, 1.0)
-    cpu, gpu = (
-        project(Projector(hu, labels, centred(hu.shape), outputs, table(), device=device), view)
-        for device in ("cpu", device_named("cuda"))
-    )
-    assert np.allclose(cpu.mass_g_cm2, gpu.mass_g_cm2, atol=2e-4)
-    assert np.allclose(cpu.path_mm, gpu.path_mm, atol=2e-3)
-    assert (cpu.bits != gpu.bits).mean() < 1e-3

@@ -15,8 +15,9 @@ class ModelConfig(Model):
     embedding_dim: int
     neck_dim: int
     neck_blocks: int = 3
-    detail_dim: int = 0  # channels of features of side `logits_px` that reach the decoder; 0: none, as in the paper
-    upscale_stages: int  # each doubles the resolution of the mask logits
+    detail_dim: int = 0  # channels of features of side `detail_px` that reach the decoder; 0: none, as in the paper
+    finest_dim: int = 0  # channels at twice `detail_px`, the side of the masks then; 0: none
+    upscale_stages: int  # each doubles the side, from the grid's to `detail_px`
     decoder_depth: int
     decoder_heads: int
     decoder_mlp_dim: int
@@ -28,9 +29,14 @@ class ModelConfig(Model):
     adapters: bool = False  # small trainable layers behind every block of the backbone
 
     @property
+    def detail_px(self) -> int:
+        """Side of the decoder's upscaled features, and of the text map."""
+        return self.grid_px * 2**self.upscale_stages
+
+    @property
     def logits_px(self) -> int:
         """Side of the mask logits."""
-        return self.grid_px * 2**self.upscale_stages
+        return 2 * self.detail_px if self.finest_dim else self.detail_px
 
 
 class TextEncoderConfig(Model):

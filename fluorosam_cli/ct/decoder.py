@@ -20,7 +20,7 @@ from typing import IO
 
 import numpy as np
 
-from fluorosam_cli.ct.dicom import GDCM_SYNTAXES, Refused, Slice, decode, silenced
+from fluorosam_cli.ct.dicom import CODE_STREAMS, Refused, Slice, decode, silenced
 from fluorosam_cli.ct.sources import Source
 
 SECONDS_PER_FRAME = 60
@@ -38,7 +38,7 @@ def stored_frames(source: Source, syntax: str, frames: list[int]) -> Iterator[np
 
     Raises Refused, or whatever pydicom makes of a damaged file. Call it inside `silenced`.
     """
-    yield from _decode_apart(source, frames) if syntax in GDCM_SYNTAXES else decode(source, frames)
+    yield from _decode_apart(source, frames) if syntax in CODE_STREAMS else decode(source, frames)
 
 
 def pixel_digest(one: Slice) -> bytes:

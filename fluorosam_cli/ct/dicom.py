@@ -37,8 +37,10 @@ DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RLE = "1.2.840.10008.1.2.5"
 GDCM_SYNTAXES = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}
+HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)}  # JPEG 2000
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-TRANSFER_SYNTAXES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2", RLE} | GDCM_SYNTAXES
+CODE_STREAMS = GDCM_SYNTAXES | HIGH_THROUGHPUT
+TRANSFER_SYNTAXES = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2", RLE} | CODE_STREAMS
 HEADER_KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageType"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
@@ -244,7 +246,7 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     """The stored values, (rows, columns), of some frames of a file, ascending; of colour images RGB in a third axis.
 
     Raises Refused, or whatever pydicom and GDCM make of a damaged file. Call it inside `silenced`, and for
-    `GDCM_SYNTAXES` in a process of its own, as `ct/decoder.py` does.
+    `CODE_STREAMS` in a process of its own, as `ct/decoder.py` does.
     """
     from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
 
@@ -255,15 +257,35 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     if max(size) > MAX_DECODED_SIDE or samples not in (1, 3):
         raise Unreadable("implausible pixels")
     syntax = data.file_meta.TransferSyntaxUID
-    if syntax == JPEG_EXTENDED and int(data.BitsStored) > 8:
-        raise Unreadable("compressed as JPEG Extended of 12 bits, which is not read")
-    if syntax in GDCM_SYNTAXES:
+    if syntax in CODE_STREAMS:
         _check_code_streams(data, size)
+    if syntax in HIGH_THROUGHPUT or (syntax == JPEG_EXTENDED and int(data.BitsStored) > 8):
+        yield from _decode_rare(data, frames)
+        return
+    if syntax in GDCM_SYNTAXES:
         _silence_gdcm()
     plugin = "gdcm" if syntax in GDCM_SYNTAXES else "pydicom" if syntax == RLE else ""
     raw = samples == 1  # else YBR becomes RGB
     for plane, _ in get_decoder(syntax).iter_array(data, indices=frames, raw=raw, decoding_plugin=plugin):
         yield plane
+
+
+def _decode_rare(data: "Dataset", frames: list[int]) -> Iterator[np.ndarray]:
+    """High-throughput JPEG 2000, and JPEG of 12 bits, which GDCM does not read."""
+    from pydicom.encaps import generate_frames
+
+    syntax = data.file_meta.TransferSyntaxUID
+    try:
+        import imagecodecs
+    except ImportError:
+        raise Unreadable(f"compressed as {_uid_name(syntax)}: pip install 'fluorosam-cli[dicom]'") from None
+    decoded = imagecodecs.htj2k_decode if syntax in HIGH_THROUGHPUT else imagecodecs.jpeg8_decode
+    streams = list(generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames", 1) or 1)))
+    for frame in frames:
+        if syntax == JPEG_EXTENDED and not streams[frame].rstrip(b"\0").endswith(b"\xff\xd9"):
+            raise Unreadable("its compressed pixels are cut short")  # libjpeg would paint the rest grey
+        plane = decoded(streams[frame])
+        yield plane.view(f"i{plane.itemsize}") if data.PixelRepresentation == 1 else plane
 
 
 def read_data_set(file: IO[bytes], size: int, keywords: Sequence[str] = ()) -> "Dataset":

@@ -211,11 +211,11 @@ class Sample:
 
     def mask(self, index: int) -> np.ndarray:
         """Mask `index` as (S, S) bool."""
-        return unpack_mask(self._part("mask/bits", index), self.boxes_xyxy[index], self.image.shape[0])
+        return unpack_mask(self._bits[index], self.boxes_xyxy[index], self.image.shape[0])
 
     def travel_mm(self, index: int) -> np.ndarray | None:
         """Path length through the structure of mask `index` in mm, (S, S) float16, 0 outside its box; None: unknown."""
-        values = self._part("travel/values", index)
+        values = self._reader.travel(*self._place, index)
         if not len(values):
             return None
         x0, y0, x1, y1 = self.boxes_xyxy[index]
@@ -232,8 +232,9 @@ class Sample:
         """
         return self._reader.integrals(*self._place)
 
-    def _part(self, name: str, index: int) -> np.ndarray:
-        return self._reader.part(*self._place, name, index)
+    @cached_property
+    def _bits(self) -> list[np.ndarray]:
+        return self._reader.bits(*self._place)
 
 
 class ShardReader:
@@ -304,12 +305,20 @@ class ShardReader:
             plane[y0:y1, x0:x1] = values[start:stop].reshape(y1 - y0, x1 - x0)
         return Integrals(mass, paths, tuple(header.tissues[t] for t in tissues))
 
-    def part(self, number: int, i: int, name: str, mask: int) -> np.ndarray:
-        """What `name` holds for mask `mask` of image `i` of shard `number`."""
+    def bits(self, number: int, i: int) -> list[np.ndarray]:
+        """Of every mask of image `i` of shard `number`, packed: one read, as each costs more than what it reads."""
+        file = self._file(number)
+        first, last = file["first_mask"][i : i + 2]
+        offsets = file.read("mask/offset", first, last + 1)
+        values = file.read("mask/bits", offsets[0], offsets[-1])
+        return np.split(values, offsets[1:-1] - offsets[0]) if last > first else []
+
+    def travel(self, number: int, i: int, mask: int) -> np.ndarray:
+        """Path lengths of mask `mask` of image `i` of shard `number`, of its box; none where they are not known."""
         file = self._file(number)
         row = int(file["first_mask"][i]) + mask
-        start, stop = file.read(name.partition("/")[0] + "/offset", row, row + 2)
-        return file.read(name, start, stop)
+        start, stop = file.read("travel/offset", row, row + 2)
+        return file.read("travel/values", start, stop)
 
     def _file(self, number: int) -> "_File":
         if number not in self._open:

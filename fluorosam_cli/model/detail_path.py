@@ -2,7 +2,8 @@
 
 Finer image features join the mask on its way up (as in SAM 2, arXiv 2408.00714), and clicks, box and previous mask
 are drawn as pictures (as in RITM, arXiv 2102.06583). Point tokens alone have to learn what a position means, which
-takes longer than a small budget allows; a drawn click is where it is from the first step on.
+takes longer than a small budget allows; a drawn click is where it is from the first step on. The finest features see
+the image itself: wires and needles are thinner than a cell of any other.
 """
 
 import torch
@@ -18,7 +19,7 @@ PICTURES = 4  # previous mask, positive clicks, negative clicks, box
 
 
 class DetailPath(nn.Module):
-    """From features and drawings of side `logits_px` to the decoder's grid and to every size above it."""
+    """From features and drawings of side `detail_px` to the decoder's grid and to every size above it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -28,6 +29,7 @@ class DetailPath(nn.Module):
         self.image_finer = nn.ModuleList(
             PatchConv2d(detail, width, 2 ** (stages - 1 - stage)) for stage, width in enumerate(widths[1:])
         )
+        self.image_finest = FinestImage(detail, config.finest_dim) if config.finest_dim else None
         self.prompt_finest = PatchConv2d(PICTURES, widths[-1], 1)
         inputs = [PICTURES, *widths[-2:0:-1]]
         self.prompt_coarser = nn.ModuleList(
@@ -35,18 +37,34 @@ class DetailPath(nn.Module):
             for wide, narrow in zip(inputs, widths[-2::-1], strict=True)
         )
 
-    def image(self, embedding: Tensor) -> list[Tensor]:
-        """(B, detail_dim, logits_px, logits_px) -> features for the grid, and for every doubling of its side."""
-        return [self.image_grid(embedding), *(finer(embedding) for finer in self.image_finer)]
+    def image(self, image: Tensor, embedding: Tensor) -> list[Tensor]:
+        """(B, 3, S, S), (B, detail_dim, detail_px, detail_px) -> features for the grid and every doubling of it."""
+        found = [self.image_grid(embedding), *(finer(embedding) for finer in self.image_finer)]
+        return found if self.image_finest is None else [*found, self.image_finest(image, embedding)]
 
     def prompt(self, pictures: Tensor) -> list[Tensor]:
-        """(N, 4, logits_px, logits_px) of `draw` -> the same sizes."""
+        """(N, 4, detail_px, detail_px) of `draw` -> the same sizes up to that one."""
         found, x = [self.prompt_finest(pictures)], pictures
         for coarser in self.prompt_coarser:
             x = coarser(x)
             found.append(x)
             x = F.gelu(x)
         return found[::-1]
+
+
+class FinestImage(nn.Module):
+    """The image at half of its side, told by the embedding where it is: (B, 3, S, S) -> (B, width, S / 2, S / 2)."""
+
+    def __init__(self, detail: int, width: int) -> None:
+        super().__init__()
+        self.image = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.context = nn.Conv2d(detail, width, 1)
+        self.norm = nn.GroupNorm(1, width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, image: Tensor, embedding: Tensor) -> Tensor:
+        x = self.image(image) + F.interpolate(self.context(embedding), scale_factor=2, mode="nearest")
+        return self.conv(F.relu(self.norm(x))).contiguous()
 
 
 @torch.no_grad()

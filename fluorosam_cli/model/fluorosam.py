@@ -37,6 +37,7 @@ SMALL = PAPER | {
     "backbone": "resnet18t_half",
     "embedding_dim": 128,
     "detail_dim": 64,
+    "finest_dim": 8,
     "upscale_stages": 2,
     "decoder_depth": 1,
     "decoder_heads": 4,
@@ -82,7 +83,7 @@ class ImageFeatures(NamedTuple):
 
     embedding: Tensor  # (B, dim, grid, grid)
     details: tuple[Tensor, ...] = ()  # (B, dim / 4, 2 grid, 2 grid), (B, dim / 8, 4 grid, 4 grid), ...
-    words: Tensor | None = None  # (B, dim / 2, logits_px, logits_px), what the text map compares with words
+    words: Tensor | None = None  # (B, dim / 2, detail_px, detail_px), what the text map compares with words
 
     def detach(self) -> "ImageFeatures":
         words = None if self.words is None else self.words.detach()
@@ -107,8 +108,8 @@ class FluoroSAM(nn.Module):
             return ImageFeatures(embedding)
         words = None
         if self.text_map is not None:
-            words = self.text_map.pixels(embedding, self.prompt_encoder.dense_position(self.config.logits_px))
-        grid, *details = self.detail_path.image(embedding)
+            words = self.text_map.pixels(embedding, self.prompt_encoder.dense_position(self.config.detail_px))
+        grid, *details = self.detail_path.image(image, embedding)
         return ImageFeatures(grid, tuple(details), words)
 
     def decode(self, features: ImageFeatures, prompts: Prompts) -> Decoded:
@@ -124,20 +125,21 @@ class FluoroSAM(nn.Module):
         if self.detail_path is None:
             dense = self.prompt_encoder.dense(prompts.mask_logits, has_mask)
             return self.mask_decoder(grid, position, dense, tokens, keep)
-        previous, known = prompts.mask_logits.clamp(-LOGIT_MAX, LOGIT_MAX), has_mask
-        presence = torch.zeros((), device=tokens.device)
+        previous, known = prompts.mask_logits.clamp(-LOGIT_MAX, LOGIT_MAX) * _column(has_mask), has_mask
+        start = presence = torch.zeros((), device=tokens.device)
         if self.text_map is not None:  # words have drawn a first mask before the decoder starts
             assert features.words is not None
             first = self.text_map.of_prompts(features.words, token, of_prompts)
-            previous = torch.where(_column(has_mask), previous, first[:, None])
+            start = first[:, None] * _column(prompts.has_text & ~has_mask)
             known = has_mask | prompts.has_text
             presence = self.text_map.presence(first) * prompts.has_text
-        previous = previous * _column(known)
-        pictures = draw(previous, known, prompts.points_xy, prompts.point_labels, self.config.image_size_px)
+        shown = start + (F.avg_pool2d(previous, 2) if self.config.finest_dim else previous)
+        pictures = draw(shown, known, prompts.points_xy, prompts.point_labels, self.config.image_size_px)
         dense, *drawn = self.detail_path.prompt(pictures)
-        details = [of_images(a, of_prompts) + b for a, b in zip(features.details, drawn, strict=True)]
-        decoded = self.mask_decoder(grid, position, dense, tokens, keep, details)
+        details = [of_images(each, of_prompts) for each in features.details]
+        details = [a + b for a, b in zip(details, drawn, strict=False)] + details[len(drawn) :]  # at the finest, none
         # The decoder corrects what is there.
+        decoded = self.mask_decoder(grid, position, dense, tokens, keep, details, start)
         return replace(decoded, masks=decoded.masks + previous, presence=decoded.presence + presence)
 
     def as_mask_input(self, logits: Tensor) -> Tensor:
@@ -160,11 +162,14 @@ class FluoroSAM(nn.Module):
 
 
 def of_images(features: Tensor, of_prompts: Tensor) -> Tensor:
-    """What belongs to each prompt's image: features (B, ...) and zeros and ones (N, B) -> (N, ...).
+    """What belongs to each prompt's image: features (B, C, h, w) and zeros and ones (N, B) -> (N, C, h, w).
 
-    On a CPU the gradient of indexing takes ten times as long as this product.
+    On a CPU the gradient of indexing takes ten times as long as this product. Channels that lie last stay last.
     """
-    return (of_prompts @ features.flatten(1)).unflatten(1, features.shape[1:])
+    if features.is_contiguous():
+        return (of_prompts @ features.flatten(1)).unflatten(1, features.shape[1:])
+    last = features.permute(0, 2, 3, 1)
+    return (of_prompts @ last.flatten(1)).unflatten(1, last.shape[1:]).permute(0, 3, 1, 2)
 
 
 def _column(x: Tensor) -> Tensor:

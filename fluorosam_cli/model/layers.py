@@ -65,10 +65,11 @@ class PatchUpscale2d(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, 2, stride=2)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        x = input.permute(0, 2, 3, 1) @ self.weight.permute(0, 2, 3, 1).flatten(1)
-        x = x.unflatten(3, (2, 2, -1)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
         assert self.bias is not None
-        return (x + self.bias).permute(0, 3, 1, 2)
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * outputs, inputs)
+        x = F.linear(input.permute(0, 2, 3, 1), weight, self.bias.repeat(4))
+        x = x.unflatten(3, (2, 2, -1)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+        return x.permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):

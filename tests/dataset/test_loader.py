@@ -8,7 +8,15 @@ from torch.utils.data import DataLoader
 from fluorosam_cli.anatomy.structures import names
 from fluorosam_cli.artefacts import sha256_of, write_json
 from fluorosam_cli.contracts import IntegralsHeader, Shard, Shards, ShardsPhrase
-from fluorosam_cli.dataset.loader import Positions, SampleConfig, TrainingSamples, draw_warp, warped, warped_masks
+from fluorosam_cli.dataset.loader import (
+    Positions,
+    SampleConfig,
+    TrainingSamples,
+    draw_warp,
+    shares_of_present,
+    warped,
+    warped_masks,
+)
 from fluorosam_cli.dataset.pictures import Annotation, Picture, packed
 from fluorosam_cli.dataset.randomisation import FULL, OFF
 from fluorosam_cli.dataset.shards import HEADER, ShardReader, write_shard
@@ -119,7 +127,7 @@ def test_phrases_name_the_structure_and_are_never_held_out(shapes):
             assert (phrase.structure in structures) == bool(present)
 
 
-def test_only_what_is_known_to_be_absent_is_called_absent_and_tools_are_a_fifth_of_it(rendered):
+def test_only_what_is_known_to_be_absent_is_called_absent_and_tools_are_half_of_it(rendered):
     samples = TrainingSamples(rendered, replace(CONFIG, prompts=200, absent_share=1.0, randomisation=OFF))
     asked = []
     for position in range(6):
@@ -127,7 +135,12 @@ def test_only_what_is_known_to_be_absent_is_called_absent_and_tools_are_a_fifth_
         present = LEFT_HIP if samples.index(position) % 2 else "liver"
         assert not {present, "hips"} & set(named)  # nobody said whether the hips are there
         asked += named
-    assert np.mean([name in TOOLS for name in asked]) == pytest.approx(0.2, abs=0.05)
+    assert np.mean([name in TOOLS for name in asked]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_present_ones_are_drawn_by_the_fourth_root_of_their_areas_and_tools_four_times_as_often():
+    shares = shares_of_present(np.array([16, 10000, 16]), np.array([False, False, True]))
+    assert shares == pytest.approx(np.array([2, 10, 8]) / 20)
 
 
 def test_what_is_held_out_is_neither_shown_nor_named(shapes):

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from fluorosam_cli.contracts import TextEncoderConfig
 from fluorosam_cli.errors import FluoroError, UsageError
@@ -51,6 +54,31 @@ def test_a_prompt_answers_the_same_alone_and_in_a_padded_batch(model):
         alone = model.decode(features, take(batch, row, 1))
         torch.testing.assert_close(alone.masks[0], together.masks[row], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(alone.presence[0], together.presence[row], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_finest_masks_begin_as_the_coarser_ones_doubled(model):
+    coarser = FluoroSAM(model.config.model_copy(update={"finest_dim": 0})).eval()
+    assert not coarser.load_state_dict(model.state_dict(), strict=False).missing_keys
+    image, asked = channels(torch.rand(1, 128, 128)), prompts(model, 4, 2)
+    finest = model.decode(model.encode_image(image), asked).masks
+    side = coarser.config.logits_px
+    asked = replace(asked, mask_logits=asked.mask_logits[..., :side, :side])  # nothing in them
+    coarse = coarser.decode(coarser.encode_image(image), asked).masks
+    smooth = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(finest, smooth, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_previous_mask_keeps_what_is_thinner_than_a_coarse_cell(model):
+    asked = prompts(model, 1, 1)
+    none = model.decode(model.encode_image(channels(torch.zeros(1, 128, 128))), asked)
+    asked.has_mask[:] = True
+    asked.mask_logits[..., 31, :] = 8  # one row of the finest cells
+    line = model.decode(model.encode_image(channels(torch.zeros(1, 128, 128))), asked)
+    gain = (line.masks - none.masks)[0, 0].mean(1)
+    assert gain.argmax() == 31
+    assert gain[31] - gain[[29, 33]].max() > 7
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ SIZES = {
     "swin-b-448": (94.6, (256, 64, 64), 512),
     "swin-t-448": (35.3, (256, 64, 64), 512),
     "vit-b-256": (93.4, (256, 16, 16), 64),
-    "small": (3.7, (128, 12, 12), 48),
-    "tiny": (3.7, (128, 8, 8), 32),
+    "small": (3.87, (128, 12, 12), 96),
+    "tiny": (3.87, (128, 8, 8), 64),
 }
 
 
@@ -26,8 +26,9 @@ def test_shapes_and_parameter_counts(name):
     millions, image, side = SIZES[name]
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
     assert features.embedding.shape == (2, *image)
-    finest = [features.words, features.details[-1]] if model.config.detail_dim else []
-    assert all(each.shape[2:] == (side, side) for each in finest)
+    if model.config.detail_dim:
+        assert [each.shape[-1] for each in features.details] == [side // 4, side // 2, side]
+        assert features.words.shape[-1] == side // 2
     assert decoded.masks.shape == (3, 4, side, side)
     assert decoded.iou.shape == (3, 4)
     assert decoded.presence.shape == (3,)

@@ -54,7 +54,7 @@ def test_the_network_is_asked_what_the_user_asked(predictor, tiny_checkpoint):
                 has_text=torch.tensor([True]),
                 points_xy=torch.tensor([points]),
                 point_labels=torch.tensor([[2, 3, 1, 0]]),
-                mask_logits=torch.zeros(1, 1, 32, 32),
+                mask_logits=torch.zeros(1, 1, 64, 64),
                 has_mask=torch.tensor([False]),
             ),
         )
@@ -85,7 +85,7 @@ def test_a_prompt_in_company_is_answered_as_alone(predictor):
 def test_every_part_of_a_prompt_counts(predictor):
     predictor.set_image(picture(90, 90))
     base = ImagePrompt("heart", [[40, 40]], [1], [10, 10, 60, 60])
-    logits = np.linspace(-5, 5, 32 * 32).reshape(1, 32, 32)
+    logits = np.linspace(-5, 5, 64 * 64).reshape(1, 64, 64)
     others = [
         ImagePrompt("liver", [[40, 40]], [1], [10, 10, 60, 60]),
         ImagePrompt("heart", [[40, 80]], [1], [10, 10, 60, 60]),

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from fluorosam_cli.errors import UsageError
 from fluorosam_cli.model.fluorosam import FluoroSAM, preset
@@ -132,6 +133,19 @@ def test_recipes_are_found_by_name():
     assert find_recipe("sam-med2d") is SAM_MED2D
     with pytest.raises(UsageError, match="--recipe sam"):
         find_recipe("sam")
+
+
+def test_the_mask_losss_own_derivative_is_that_of_its_terms():
+    random = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(6, 3, 8, 8, generator=random, dtype=torch.double)).requires_grad_()
+    target = torch.rand(6, 8, 8, generator=random, dtype=torch.double)
+    p, t = logits.sigmoid(), target[:, None].expand_as(logits)
+    agreement = p * t + (1 - p) * (1 - t)
+    entropy = F.binary_cross_entropy_with_logits(logits, t, reduction="none")
+    focal = ((0.7 * t + 0.3 * (1 - t)) * (1 - agreement) ** 2 * entropy).mean((2, 3))
+    dice = 1 - (2 * (p * t).sum((2, 3)) + 1) / (p.sum((2, 3)) + t.sum((2, 3)) + 1)
+    torch.testing.assert_close(mask_loss(logits, target, 0.7), 20 * focal + dice)
+    assert torch.autograd.gradcheck(lambda x: mask_loss(x, target, 0.7), logits)
 
 
 def test_losses_by_hand():

@@ -285,6 +285,8 @@ def _decode_rare(data: "Dataset", frames: list[int]) -> Iterator[np.ndarray]:
         if syntax == JPEG_EXTENDED and not streams[frame].rstrip(b"\0").endswith(b"\xff\xd9"):
             raise Unreadable("its compressed pixels are cut short")  # libjpeg would paint the rest grey
         plane = decoded(streams[frame])
+        if 8 * plane.itemsize != data.BitsAllocated:  # its window would be another's
+            raise Unreadable("its compressed pixels are of another depth than its header")
         yield plane.view(f"i{plane.itemsize}") if data.PixelRepresentation == 1 else plane
 
 

@@ -306,12 +306,12 @@ class ShardReader:
         return Integrals(mass, paths, tuple(header.tissues[t] for t in tissues))
 
     def bits(self, number: int, i: int) -> list[np.ndarray]:
-        """Of every mask of image `i` of shard `number`, packed: one read, as each costs more than what it reads."""
+        """Of every mask of image `i` of shard `number`, packed, in one read."""
         file = self._file(number)
         first, last = file["first_mask"][i : i + 2]
         offsets = file.read("mask/offset", first, last + 1)
         values = file.read("mask/bits", offsets[0], offsets[-1])
-        return np.split(values, offsets[1:-1] - offsets[0]) if last > first else []
+        return np.split(values, offsets[1:-1] - offsets[0])
 
     def travel(self, number: int, i: int, mask: int) -> np.ndarray:
         """Path lengths of mask `mask` of image `i` of shard `number`, of its box; none where they are not known."""

@@ -17,7 +17,7 @@ def mask_loss(logits: Tensor, target: Tensor, focal_alpha: float) -> Tensor:
 
 
 class _MaskLoss(torch.autograd.Function):
-    """The loss with its derivative worked out beside it, part by part in a CPU's cache: four times as fast there."""
+    """The loss with its derivative worked out beside it, part by part in a CPU's cache: in a third of the time there."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, focal_alpha: float) -> Tensor:
@@ -26,7 +26,7 @@ class _MaskLoss(torch.autograd.Function):
         parts = zip(*(each.split(at_once) for each in (logits, target, slope)), strict=True)
         losses = [_loss_and_slope(x.flatten(2), t.flatten(1)[:, None], focal_alpha, d.flatten(2)) for x, t, d in parts]
         ctx.save_for_backward(slope)
-        return torch.cat(losses) if losses else logits.new_zeros(logits.shape[:2])
+        return torch.cat(losses)
 
     @staticmethod
     @once_differentiable
@@ -41,7 +41,7 @@ def _loss_and_slope(x: Tensor, t: Tensor, focal_alpha: float, slope: Tensor) -> 
     turned = 1 - 2 * t
     wrong = torch.addcmul(t, p, turned)  # 1 - agreement; squared below: gamma is 2
     weighed = wrong * ((2 * focal_alpha - 1) * t + (1 - focal_alpha))
-    # softplus(x) - x t; PyTorch's own softplus takes longer than all the rest
+    # softplus(x) - x t; PyTorch's own softplus alone would take nearly as long as all this on a CPU
     entropy = x.clamp(min=0).sub_(torch.maximum(p, 1 - p).log_()).addcmul_(x, t, value=-1)
     focal = (weighed * wrong).mul_(entropy).mean(2)
     by_p = p * (1 - p)

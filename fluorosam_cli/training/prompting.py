@@ -66,7 +66,7 @@ def next_clicks(
     wrong = (logits > 0) != inside
     cells = torch.arange(wrong.shape[-1], device=wrong.device)
     near = ((cells[:, None] - cells).abs() <= CROWD_SIDE // 2).float() / CROWD_SIDE
-    crowd = near @ wrong.float() @ near  # a moving average, on a CPU faster than pooling
+    crowd = near @ wrong.float() @ near  # a moving average
     spots = pick(wrong * crowd**recipe.crowding, uniform[:, 1:], size)  # (N, K, 2)
     x, y = ((spots + 0.5) * logits.shape[-1] / size - 0.5).round().long().unbind(2)
     positive = inside[torch.arange(len(inside), device=inside.device)[:, None], y, x]

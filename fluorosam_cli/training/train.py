@@ -40,7 +40,7 @@ CLIP_NORM = 1.0
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 10}  # reading a figure from a GPU makes it wait
 SECONDS_BETWEEN_LAPS = 5.0
 SHOWN_SAMPLES = 8
-MASKS_FINER = 2  # than the logits, along a side: the share of a cell that a structure covers is learnt in fifths
+MASKS_FINER = 2  # than the text map, along a side: the share of a cell that a structure covers is learnt in fifths
 
 
 @dataclass(frozen=True)

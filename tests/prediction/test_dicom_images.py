@@ -110,9 +110,8 @@ def test_jpeg_of_8_bits_nearly_as_plain(tmp_path, syntax):
     assert np.abs(read_radiograph(path).pixels.astype(int) - picture(8)).max() <= 6
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
     data.save_as(path)
-    if syntax.endswith("50"):
-        with pytest.raises(FluoroError, match=r"damaged|cannot be read"):
-            read_radiograph(path)
+    with pytest.raises(FluoroError, match="another depth" if syntax.endswith("51") else r"damaged|cannot be read"):
+        read_radiograph(path)
 
 
 @pytest.mark.parametrize("syntax", [*sorted(HIGH_THROUGHPUT), JPEG_EXTENDED])

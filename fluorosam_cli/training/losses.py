@@ -17,7 +17,7 @@ def mask_loss(logits: Tensor, target: Tensor, focal_alpha: float) -> Tensor:
 
 
 class _MaskLoss(torch.autograd.Function):
-    """The loss with its derivative worked out beside it, part by part in a CPU's cache: in a third of the time there."""
+    """The loss with its derivative worked out beside it, part by part in a CPU's cache: a third of the time there."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, focal_alpha: float) -> Tensor:

@@ -28,7 +28,8 @@ SIDES = {"left": ("7771000", SCT, "Left"), "right": ("24028007", SCT, "Right")}
 PLAIN_CLASS = (
     "1.2.840.10008.5.1.4.1.1.1"  # CR, which highdicom takes for what it is: one frame without a place in space
 )
-OF_FILMS = ("NumberOfFrames", "FrameIncrementPointer", "FrameTime", "FrameTimeVector", "PixelData")
+# Of films, and a spacing, which highdicom would write but not read again without a slice's thickness
+LEFT_OUT = ("NumberOfFrames", "FrameIncrementPointer", "FrameTime", "FrameTimeVector", "PixelData", "PixelSpacing")
 
 
 def segmentation(image: Path, header: Prediction, masks: Sequence[np.ndarray]) -> "Segmentation":
@@ -72,7 +73,7 @@ def _source(image: Path) -> Any:
     """The image's data set as that of a single frame, without pixels."""
     with open(image, "rb") as file:
         source = read_data_set(file, image.stat().st_size)
-    for keyword in OF_FILMS:
+    for keyword in LEFT_OUT:
         if keyword in source:
             delattr(source, keyword)
     source.SOPClassUID = PLAIN_CLASS

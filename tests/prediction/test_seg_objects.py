@@ -7,7 +7,7 @@ from pydicom import dcmread
 from fluorosam_cli.anatomy.structures import structure
 from tests.prediction.test_dicom_images import DX, SHAPE, XA, picture, write
 
-pytest.importorskip("highdicom", reason="needs the extra dicom")
+highdicom = pytest.importorskip("highdicom", reason="needs the extra dicom")
 
 STUDY = {
     "StudyID": "1",
@@ -29,7 +29,7 @@ def code_of(segment):
 
 
 def test_a_segment_for_each_mask(fluoro, tiny_checkpoint, tmp_path):
-    path = write(tmp_path / "a.dcm", picture(), DX, ImagerPixelSpacing=[0.2, 0.2], **STUDY)
+    path = write(tmp_path / "a.dcm", picture(), DX, ImagerPixelSpacing=[0.2, 0.2], PixelSpacing=[0.1, 0.1], **STUDY)
     code, _, err = fluoro(
         "predict", path, "left femur", "heart", "a nonsense of words", "--model", tiny_checkpoint,
         "--format", "dicom-seg", "--format", "npz", "--threshold", 1e-6, "-o", tmp_path / "out",
@@ -43,6 +43,7 @@ def test_a_segment_for_each_mask(fluoro, tiny_checkpoint, tmp_path):
         (structure("heart").snomed_ct, []),
         ("123037004", []),
     ]
+    assert highdicom.seg.segread(tmp_path / "out/masks.dcm").number_of_segments == 3
     source = dcmread(path)
     assert (found.PatientID, found.StudyInstanceUID) == (source.PatientID, source.StudyInstanceUID)
     referenced = found.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]

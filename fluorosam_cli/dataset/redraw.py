@@ -160,7 +160,8 @@ def redrawn(
     mass, present = changed(integrals, materials, draw_body(rng, integrals.tissues, shape))
     exposure, air = draw_exposure(rng, view)
     intensity = detected(mass, present, exposure, pixel_spacing_mm, rng, air, inside)
-    shown = display.display_image(intensity, display.draw_look(rng), inside, sampled_px=SAMPLED_PX)
+    look, share = display.draw_look(rng), technique_for(view).window_share
+    shown = display.display_image(intensity, look, inside, window_share=share, sampled_px=SAMPLED_PX)
     return shown.astype(np.float32) / 65535
 
 

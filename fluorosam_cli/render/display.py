@@ -17,6 +17,7 @@ Polarity = Literal["bone_bright", "bone_dark"]
 
 DIRECT = 0.75  # above this fraction of the open beam there is no patient in front of the pixel
 DARKEST = 1e-5  # of the open beam; below, nothing arrives
+FEWEST = 0.005  # of all pixels, from which a window can be told
 WINDOW_PERCENT = (0.5, 99.5)  # of the patient's pixels: what is called darkest and brightest
 STYLES: tuple[Style, ...] = get_args(Style)
 STYLE_SHARES = (0.15, 0.7, 0.15)  # these two are our choice
@@ -62,39 +63,51 @@ def display_image(
     look: Look = Look(),
     inside: np.ndarray | None = None,
     polarity: Polarity = "bone_bright",
+    window_share: float = 1.0,
     sampled_px: int = 256,
 ) -> np.ndarray:
     """The radiograph as shown, (H, W) uint16.
 
     The window runs between percentiles of the pixels behind the patient; direct exposure and, where `inside` (H, W) is
-    False, what the collimator covers do not count towards it. All of the image counts when hardly a pixel shows a
-    patient. Percentiles are those of a grid of about `sampled_px` a side.
+    False, what the collimator covers do not count towards it, nor does what lies outside the middle `window_share` of
+    the sides. All of the image counts when hardly a pixel shows a patient. Percentiles are those of a grid of about
+    `sampled_px` a side.
     """
     attenuation = -np.log(np.maximum(intensity, np.float32(DARKEST)))
     patient = (intensity < DIRECT) & (intensity > DARKEST)
     if inside is not None:
         patient &= inside
-    if np.count_nonzero(patient) < 0.005 * patient.size:
+    if np.count_nonzero(patient) < FEWEST * patient.size:
         patient = np.ones_like(patient) if inside is None or not inside.any() else inside
-    low, high = np.percentile(_some(attenuation, patient, sampled_px), WINDOW_PERCENT)
+    subject = _middle(patient, window_share)
+    low, high = np.percentile(_some(attenuation, subject, sampled_px), WINDOW_PERCENT)
     if look.style == "vendor":
         margin = 0.3 * (high - low)
         clipped = np.clip(attenuation, low - margin, high + margin)
-        attenuation = _evened(clipped, float(np.median(_some(clipped, patient, sampled_px))), look)
-        low, high = np.percentile(_some(attenuation, patient, sampled_px), WINDOW_PERCENT)
+        attenuation = _evened(clipped, float(np.median(_some(clipped, subject, sampled_px))), look)
+        low, high = np.percentile(_some(attenuation, subject, sampled_px), WINDOW_PERCENT)
     below, above = look.latitude
     low, high = low - below * (high - low), high + above * (high - low)
     shown = np.clip((attenuation - np.float32(low)) / np.float32(max(high - low, 1e-3)), 0, 1)
     if look.style == "clahe":
         shown = equalised(shown, patient)
     elif look.style == "vendor":
-        shown = _toned(shown, float(np.median(_some(shown, patient, sampled_px))), look)
+        shown = _toned(shown, float(np.median(_some(shown, subject, sampled_px))), look)
     values = np.rint(shown * 65535).astype(np.uint16)
     if polarity == "bone_dark":
         values = 65535 - values
     if look.masked and inside is not None:
         values[~inside] = 0
     return values
+
+
+def _middle(patient: np.ndarray, share: float) -> np.ndarray:
+    """The patient's pixels in that share of the sides around the middle, or all of them where these are few."""
+    subject = np.zeros_like(patient)
+    top, left = (round(side * (1 - share) / 2) for side in patient.shape)
+    middle = slice(top, patient.shape[0] - top), slice(left, patient.shape[1] - left)
+    subject[middle] = patient[middle]
+    return subject if np.count_nonzero(subject) >= FEWEST * patient.size else patient
 
 
 def _some(image: np.ndarray, patient: np.ndarray, sampled_px: int) -> np.ndarray:

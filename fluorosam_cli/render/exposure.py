@@ -3,7 +3,8 @@
 `techniques.csv` holds the ranges, which are our choice: tube voltages about as in the European Guidelines on Quality
 Criteria for Diagnostic Radiographic Images (EUR 16260, 1996), lower for the limbs; mAs that bring 1-10 microgray behind
 a body of usual size to the detector; thick parts with a grid, limbs and most bedside chests without. `round_share` of
-the views show the circle of an image intensifier. The shares below are our choice too.
+the views show the circle of an image intensifier. `window_share` of the image's sides, around its middle, is what the
+display's window is taken from: a trunk beside a limb is let go white. The shares below are our choice too.
 """
 
 import csv
@@ -67,6 +68,7 @@ class Technique:
     grid_ratio: float
     round_share: float
     focal_spot_mm: float
+    window_share: float
 
 
 @cache
@@ -83,6 +85,7 @@ def techniques() -> tuple[Technique, ...]:
             grid_ratio=float(row["grid_ratio"]),
             round_share=float(row["round_share"]),
             focal_spot_mm=float(row["focal_spot_mm"]),
+            window_share=float(row["window_share"]),
         )
         for row in csv.DictReader(text.splitlines())
     )

@@ -17,7 +17,7 @@ from fluorosam_cli.geometry.poses import Camera, poses_of
 from fluorosam_cli.geometry.views import RANDOM, StandardView, draw_view
 from fluorosam_cli.render import detector, display, field
 from fluorosam_cli.render.body import Body
-from fluorosam_cli.render.exposure import TERMS, draw_exposure, stripped
+from fluorosam_cli.render.exposure import TERMS, draw_exposure, stripped, technique_for
 from fluorosam_cli.render.integrals import write_integrals, write_travel
 from fluorosam_cli.render.masks import outline_masks, structure_masks, tool_masks
 from fluorosam_cli.render.materials import MATERIALS
@@ -141,7 +141,8 @@ def develop(
     else:
         intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=without)
     inside = field.exposed(exposure, geometry, intensity.shape) if exposure.collimation else None
-    shown = display.display_image(intensity, look, inside, physics.polarity)
+    window_share = technique_for(shot.name).window_share
+    shown = display.display_image(intensity, look, inside, physics.polarity, window_share)
     files = _files(body.case.name, shot.index, settings.extras)
     with atomic_path(out / files["image"]) as temporary:
         Image.fromarray(shown).save(temporary, format="PNG", compress_level=PNG_LEVEL)

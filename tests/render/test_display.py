@@ -97,3 +97,17 @@ def test_a_large_image_looks_like_a_small_one():
     for style in STYLES:
         difference = display_image(large, Look(style))[2::4, 2::4].astype(int) - display_image(small, Look(style))
         assert np.abs(difference).mean() < 0.03 * 65535, style
+
+
+def test_a_trunk_beside_a_limb_is_let_go_white():
+    alone = np.pad(body(), 64, constant_values=1.0)
+    beside = alone.copy()
+    beside[:, :32] = 1e-4
+    limb = np.zeros(alone.shape, bool)
+    limb[64:-64, 64:-64] = True
+    shown = display_image(beside, window_share=0.5)
+    assert (shown[limb] == display_image(alone)[limb]).all()
+    assert (shown[:, :32] == 65535).all()
+    assert np.ptp(display_image(beside)[limb]) < 0.7 * np.ptp(shown[limb])
+    empty_middle = np.roll(alone, 96, axis=1)  # then all of it counts
+    assert (display_image(empty_middle, window_share=0.3) == display_image(empty_middle)).all()

@@ -8,13 +8,15 @@
 #   REAL        optional: real images with masks (images/, masks/ID/STRUCTURE.png), to measure on and never to train on
 #
 #   FIRST  optional: more options of the first training run, such as `--init model.safetensors` to go on from weights
-#   SEED  another one deforms other bodies, takes other views and trains in another order
+#   SEED   another one draws other bodies and views and trains in another order
+#   ALSO   optional: the folder of an earlier run with another seed, whose views are trained on as well
 #
-# Usage: [FIRST="--init model.safetensors"] [FIRST_STEPS=2000] [STEPS=600] [SEED=0] [DEVICE=cpu] [PRECISION=bf16] \
-#          [REAL=folder] examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
+# Usage: [FIRST="--init model.safetensors"] [FIRST_STEPS=2000] [STEPS=600] [SEED=1] [ALSO=folder] [DEVICE=cpu] \
+#          [PRECISION=bf16] [REAL=folder] examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
 set -euo pipefail
 whole_body=$1 chest=$2 abdomen=$3
 out=${4:-builtin}
+seed=${SEED:-1}
 export OMP_WAIT_POLICY=PASSIVE
 here=$(dirname "$0")
 began=$SECONDS
@@ -23,16 +25,16 @@ step() { printf '\n== %s  (%s)\n' "$*" "$(date +%T)" >&2; }
 
 step "1/6  bodies: five whole ones with tissues of their own, two real CTs, fourteen phantoms"
 [ -d "$out/whole" ] || python "$here/phantom_hu.py" "$whole_body"/labels.nii.gz "$whole_body"/body.nii.gz \
-  "$whole_body"/labels.json "$out/whole" --count 5
+  "$whole_body"/labels.json "$out/whole" --count 5 --seed $((seed - 1))
 fluoro segment-ct "$out/whole/scans" --labels "$out/whole/labels" -o "$out/ct_whole" --resume
 fluoro segment-ct "$chest/ct.nii.gz" --labels "$chest/seg.nii.gz" -o "$out/ct_chest" --resume
 fluoro segment-ct "$abdomen/ct.nii.gz" --labels "$abdomen/seg.nii.gz" -o "$out/ct_abdomen" --resume
-fluoro phantom "$out/phantoms" --count 14 --spacing 3 --region body --seed 77 --resume
+fluoro phantom "$out/phantoms" --count 14 --spacing 3 --region body --seed $((seed + 76)) --resume
 fluoro segment-ct "$out/phantoms/scans" --labels "$out/phantoms/labels" -o "$out/ct_phantoms" --resume
 
 step "2/6  views of bodies that are deformed in turn; more than a quarter are frontal chests"
 render() {  # NAME CASES VIEWS DEFORMED NUMBER ...
-  fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed "$((10 * ${SEED:-0} + $5))" "${@:6}" --size 256 \
+  fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed $((10 * seed + $5)) "${@:6}" --size 256 \
     --integrals --integrals-size 192 --tools-per-view 0-2 -o "$out/views/$1" --resume
 }
 frontal=(--random-share 0 --view chest_pa --view chest_ap --view chest_supine_portable)
@@ -49,7 +51,7 @@ step "3/6  shards at 256 px: one whole body and two phantoms held out for testin
 fluoro describe -o "$out/descriptions" --resume
 printf '%s\n' body_04 phantom_0012 phantom_0013 > "$out/test_cases.txt"
 printf '%s\n' phantom_0011 > "$out/val_cases.txt"
-fluoro pack "$out"/views/* --descriptions "$out/descriptions" --size 256 \
+fluoro pack "$out"/views/* ${ALSO:+"$ALSO"/views/*} --descriptions "$out/descriptions" --size 256 \
   --val "$out/val_cases.txt" --test "$out/test_cases.txt" -o "$out/shards" --resume
 
 step "4/6  words, then masks"
@@ -60,8 +62,8 @@ train() {
 }
 # what words mean, without clicks, which sees more images in the same time; then everything
 # shellcheck disable=SC2086
-train --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "${SEED:-0}" ${FIRST:-} -o "$out/run_words"
-train --prompts 2 --steps "${STEPS:-600}" --seed "$((${SEED:-0} + 1))" \
+train --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "$seed" ${FIRST:-} -o "$out/run_words"
+train --prompts 2 --steps "${STEPS:-600}" --seed "$((seed + 1))" \
   --init "$(echo "$out"/run_words/last/model-*.safetensors)" -o "$out/run"
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from torch import Tensor
+
 from fluorosam_cli.artefacts import read_header, sha256_of, write_bytes, write_json
 from fluorosam_cli.contracts import Checkpoint, TextEncoderConfig
 from fluorosam_cli.errors import FluoroError
@@ -26,16 +28,13 @@ def save_checkpoint(
     training: dict[str, object] | None = None,
 ) -> Checkpoint:
     """Write weights, then the header. An earlier checkpoint in the folder stays whole until the header replaces it."""
-    from safetensors.torch import save  # its save_file lets nobody but the owner read the file
-
     weights = f"{WEIGHTS.removesuffix('.safetensors')}-{step:06d}.safetensors"
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(folder / weights, save(state))
+    sha256 = write_weights(folder / weights, model.state_dict())
     header = Checkpoint(
         model=model.config,
         text_encoder=text_encoder,
         weights=weights,
-        weights_sha256=sha256_of(folder / weights),
+        weights_sha256=sha256,
         step=step,
         seed=seed,
         structures=structures,
@@ -77,20 +76,40 @@ def load_checkpoint(path: Path | str, device: str = "cpu") -> tuple[FluoroSAM, C
 
     Raises FluoroError when the header is of another version, the weights were changed or do not fit the header.
     """
+    folder = find_checkpoint(path)
+    header = read_header(folder / HEADER, Checkpoint)
+    state = read_weights(folder, HEADER, header.weights, header.weights_sha256)
+    try:
+        model = FluoroSAM(header.model)
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        detail = str(error).strip().splitlines()[0]
+        raise FluoroError(
+            f"{folder / Path(header.weights).name}: does not fit {HEADER} ({detail})", "train it again"
+        ) from error
+    return model.eval().to(device), header
+
+
+def write_weights(path: Path, state: dict[str, Tensor]) -> str:
+    """Write a safetensors file; its sha256."""
+    from safetensors.torch import save  # its save_file lets nobody but the owner read the file
+
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
+    return sha256_of(path)
+
+
+def read_weights(folder: Path, header: str, name: str, sha256: str) -> dict[str, Tensor]:
+    """The safetensors file that a header in the same folder names. Raises FluoroError unless it is what was written."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = find_checkpoint(path)
-    header = read_header(folder / HEADER, Checkpoint)
-    weights = folder / Path(header.weights).name
+    damaged = "the file is damaged: copy or write it again"
+    weights = folder / Path(name).name
     if not weights.is_file():
-        raise FluoroError(f"{weights}: not found", "copy the whole checkpoint folder")
-    if sha256_of(weights) != header.weights_sha256:
-        raise FluoroError(f"{weights}: its sha256 differs from {HEADER}", "the file is damaged: copy or train it again")
+        raise FluoroError(f"{weights}: not found", "copy the whole folder")
+    if sha256_of(weights) != sha256:
+        raise FluoroError(f"{weights}: its sha256 differs from {header}", damaged)
     try:
-        model = FluoroSAM(header.model)
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        detail = str(error).strip().splitlines()[0]
-        raise FluoroError(f"{weights}: does not fit {HEADER} ({detail})", "train it again") from error
-    return model.eval().to(device), header
+        return load_file(weights)
+    except SafetensorError as error:
+        raise FluoroError(f"{weights}: not readable ({error})", damaged) from error

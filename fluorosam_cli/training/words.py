@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fluorosam_cli.artefacts import Track, read_header, sha256_of, silent, write_bytes, write_json
+from fluorosam_cli.artefacts import Track, read_header, silent, write_json
 from fluorosam_cli.contracts import ModelConfig, ShardsPhrase, TextEncoderConfig, WordsHeader
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.model.checkpoint import read_weights, write_weights
 from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.text.encoder import TextEncoder
 from fluorosam_cli.training.lessons import PLAIN, Lessons
@@ -123,13 +124,10 @@ def nearest(token: Tensor, prototypes: Tensor) -> Tensor:
 
 def save_words(folder: Path, words: Words) -> WordsHeader:
     """Write the weights, then `words.json`."""
-    from safetensors.torch import save  # its save_file lets nobody but the owner read the file
-
-    write_bytes(folder / WEIGHTS, save({key: tensor.contiguous() for key, tensor in words.head.items()}))
     header = WordsHeader(
         text_encoder=words.encoder,
         weights=WEIGHTS,
-        weights_sha256=sha256_of(folder / WEIGHTS),
+        weights_sha256=write_weights(folder / WEIGHTS, words.head),
         names=words.names,
         scores=words.scores,
     )
@@ -139,19 +137,8 @@ def save_words(folder: Path, words: Words) -> WordsHeader:
 
 def load_words(folder: Path) -> Words:
     """Read a folder of `save_words`. Raises FluoroError when it is absent, unfinished or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     header = read_header(folder / HEADER, WordsHeader)
-    weights = folder / Path(header.weights).name
-    if not weights.is_file():
-        raise FluoroError(f"{weights}: not found", "copy the whole folder that `fluoro words` wrote")
-    if sha256_of(weights) != header.weights_sha256:
-        raise FluoroError(f"{weights}: its sha256 differs from {HEADER}", "the file is damaged: copy or write it again")
-    try:
-        head = load_file(weights)
-    except SafetensorError as error:
-        raise FluoroError(f"{weights}: not readable ({error})", "write it again: fluoro words --overwrite") from error
+    head = read_weights(folder, HEADER, header.weights, header.weights_sha256)
     return Words(header.text_encoder, head, header.names, header.scores)
 
 

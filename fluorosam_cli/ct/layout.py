@@ -4,9 +4,11 @@ Headers are not trusted: what they promise is compared with the file's length be
 voxels are read plane by plane into one int16 array. Colour, 4D and ASCII voxels are refused.
 """
 
+import importlib
 import io
 import math
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,6 +187,7 @@ class _Inflating(io.RawIOBase):
 
 
 def _nifti(source: Source, subject: str) -> Layout:
+    _import_nibabel()
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
     from nibabel.spatialimages import HeaderDataError
@@ -220,6 +223,18 @@ def _nifti(source: Source, subject: str) -> Layout:
     if not header["sform_code"] and not header["qform_code"]:
         raise FluoroError(f"{subject}: its header does not say how the patient lies", "set the sform or the qform")
     return layout
+
+
+def _import_nibabel() -> None:
+    """Import nibabel as if pydicom were not installed: with its decoders it takes 30 MB that no header needs."""
+    hidden = "pydicom" not in sys.modules and "nibabel" not in sys.modules
+    if hidden:
+        sys.modules["pydicom"] = None  # pyright: ignore[reportArgumentType] - an import of it fails
+    try:
+        importlib.import_module("nibabel")
+    finally:
+        if hidden:
+            del sys.modules["pydicom"]
 
 
 def _nrrd(source: Source, subject: str) -> Layout:

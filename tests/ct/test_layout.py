@@ -2,6 +2,8 @@
 
 import contextlib
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -126,3 +128,18 @@ def test_flipped_header_bytes_are_read_or_refused_but_never_crash(tmp_path, seed
     (tmp_path / "a.nii").write_bytes(data.tobytes())
     with contextlib.suppress(FluoroError):
         read(tmp_path / "a.nii")
+
+
+def test_headers_are_read_without_the_weight_of_pydicom(tmp_path):
+    save(tmp_path / "ct.nii.gz", ramp())
+    script = f"""
+import sys
+from pathlib import Path
+from fluorosam_cli.ct.layout import read_layout
+from fluorosam_cli.ct.sources import Source
+path = Path({str(tmp_path / "ct.nii.gz")!r})
+read_layout(Source(path), str(path))
+assert not [name for name in sys.modules if name.startswith("pydicom")]
+import pydicom.pixels
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -3,6 +3,9 @@
 The exact radiological path of Siddon (Med Phys 12:252, 1985), walked voxel by voxel as in Amanatides and Woo
 (Eurographics 1987). The ray is clipped to the box given, cut back to its first and last occupied brick, and walked
 once. Each crossing is computed from its grid plane, never by adding steps, so that errors do not grow along the ray.
+
+On a CPU the rays of eight neighbouring pixels are walked together, without a branch, as lanes of its vector registers;
+on a GPU, whose threads are such lanes, each by itself.
 """
 
 from functools import cache
@@ -11,9 +14,10 @@ from typing import Any
 import warp as wp
 
 from .bricks import BRICK, ROW_OFFSET, trimmed_ray
-from .rays import axis_crossing, pixel_of, reciprocal, steps_left
+from .rays import NEVER, pixel_of, reciprocal, steps_left
 
 MM_PER_CM = wp.constant(10.0)
+PACKET = {"cpu": 8, "cuda": 1}  # rays walked together
 
 
 def padded(materials: int) -> int:
@@ -21,59 +25,139 @@ def padded(materials: int) -> int:
     return materials if materials in (1, 2) else max(1, -(-materials // 4) * 4)
 
 
-# The walk itself, in the C++ that Warp's own code is compiled as: written in Python it takes half as long again, as
-# Warp merges the values of every variable after every branch, and these branches are taken once per voxel.
+# The walk, in the C++ that Warp's own code is compiled as. `Reals` and `Ints` hold a number for each ray: with one ray
+# they are a float and an int, and the same lines hold for both. Rays that have ended stand still.
 WALK = """
-    wp::vec_t<{lanes} + {slots}, float> sums(0.0f);
-    float total[{lanes}] = {{}};
-    int label = 0, left_x = left[0], left_y = left[1], left_z = left[2];
-    float label_from = at, plane_x = plane[0], plane_y = plane[1], plane_z = plane[2];
-    float to_x = to_plane[0], to_y = to_plane[1], to_z = to_plane[2];
-    while (true) {{
-        const float crossing = wp::min(wp::min(to_x, to_y), wp::min(to_z, end));
-        if ({materials} > 0) {{
-            const auto& density = table.data[rows.data[voxel] + ROW_OFFSET];
-            for (int lane = 0; lane < {lanes}; ++lane) total[lane] += density[lane] * (crossing - at);
+    constexpr int rays = {rays}, materials = {materials}, row = {row}, parts = {lanes} / row;
+    constexpr int slots = {slots}, words = (slots + 31) / 32;
+    {types}
+    const Ints one = 1, none = 0;
+    const Reals still = 0.0f;
+    auto each = [](auto& of, int ray) -> decltype(auto) {{ return {component}; }};
+    auto lowest_bit = [](unsigned int of) {{
+#ifdef __CUDA_ARCH__
+        return __ffs(of) - 1;
+#else
+        return __builtin_ctz(of);
+#endif
+    }};
+    Reals at, end, to[3], plane[3], start[3], inverse[3], step[3];
+    Ints voxel, jump[3], left[3];
+    for (int ray = 0; ray < rays; ++ray) {{
+        each(at, ray) = spans[ray];
+        each(end, ray) = spans[rays + ray];
+        each(voxel, ray) = voxels[ray];
+        for (int axis = 0; axis < 3; ++axis) {{
+            each(plane[axis], ray) = planes[axis * rays + ray];
+            each(start[axis], ray) = starts[axis * rays + ray];
+            each(inverse[axis], ray) = inverses[axis * rays + ray];
+            each(step[axis], ray) = steps[axis * rays + ray];
+            each(left[axis], ray) = lefts[axis * rays + ray];
+            each(jump[axis], ray) = each(step[axis], ray) < 0.0f ? -strides[axis] : strides[axis];
         }}
-        if ({slots} > 0) {{
-            const int here = labels.data[voxel];
-            if (here != label) {{
-                sums[{lanes} + slot_of_label.data[label]] += at - label_from;
-                label = here;
-                label_from = at;
+    }}
+    for (int axis = 0; axis < 3; ++axis) to[axis] = (plane[axis] - start[axis]) * inverse[axis];
+    Row total[rays][parts] = {{}};
+    float path[rays][slots + 1] = {{}};
+    unsigned int met[rays][words + 1] = {{}};  // which slots have a path
+    int label[rays] = {{}};
+    Reals label_from = at;
+    auto end_of_label = [&](int ray) {{
+        const int slot = slot_of_label.data[label[ray]];
+        path[ray][slot] += each(at, ray) - each(label_from, ray);
+        met[ray][slot / 32] |= 1u << (slot % 32);
+    }};
+    Ints walking = at < end;
+    while (true) {{
+        Reals crossing = to[0] < to[1] ? to[0] : to[1];
+        crossing = to[2] < crossing ? to[2] : crossing;
+        crossing = end < crossing ? end : crossing;
+        crossing = walking ? crossing : at;
+        Reals through = crossing - at;
+        #pragma unroll
+        for (int ray = 0; ray < rays; ++ray) {{
+            if (materials > 0) {{
+                const auto& densities = table.data[rows.data[each(voxel, ray)] + ROW_OFFSET];
+                const Row* density = reinterpret_cast<const Row*>(&densities);
+                for (int part = 0; part < parts; ++part) total[ray][part] += density[part] * each(through, ray);
+            }}
+            if (slots > 0) {{
+                const int here = labels.data[each(voxel, ray)];
+                if (here != label[ray]) {{
+                    end_of_label(ray);
+                    label[ray] = here;
+                    each(label_from, ray) = each(at, ray);
+                }}
             }}
         }}
         at = crossing;
-        if (crossing >= end) break;
-        if (to_x <= crossing) {{
-            if (--left_x < 0) break;
-            voxel += jump[0];
-            plane_x += step[0];
-            to_x = (plane_x - start[0]) * inverse[0];
-        }} else if (to_y <= crossing) {{
-            if (--left_y < 0) break;
-            voxel += jump[1];
-            plane_y += step[1];
-            to_y = (plane_y - start[1]) * inverse[1];
-        }} else {{
-            if (--left_z < 0) break;
-            voxel += jump[2];
-            plane_z += step[2];
-            to_z = (plane_z - start[2]) * inverse[2];
-        }}
+        walking = walking & (crossing < end);
+        const Ints along_x = walking & (to[0] <= crossing);
+        const Ints along_y = walking & !along_x & (to[1] <= crossing);
+        const Ints along_z = walking & !along_x & !along_y;
+        left[0] -= along_x ? one : none;
+        left[1] -= along_y ? one : none;
+        left[2] -= along_z ? one : none;
+        walking = walking & ((left[0] | left[1] | left[2]) >= none);
+        int any = 0;
+        for (int ray = 0; ray < rays; ++ray) any |= each(walking, ray);
+        if (!any) break;
+        voxel += walking ? (along_x ? jump[0] : (along_y ? jump[1] : jump[2])) : none;
+        plane[0] += along_x ? step[0] : still;
+        plane[1] += along_y ? step[1] : still;
+        plane[2] += along_z ? step[2] : still;
+        for (int axis = 0; axis < 3; ++axis) to[axis] = (plane[axis] - start[axis]) * inverse[axis];
     }}
-    if ({slots} > 0) sums[{lanes} + slot_of_label.data[label]] += at - label_from;
-    for (int lane = 0; lane < {lanes}; ++lane) sums[lane] = total[lane];
-    return sums;
+    for (int ray = 0; ray < rays; ++ray) {{
+        const int pixel = pixels[ray];
+        if (pixel < 0) continue;
+        const float* masses = reinterpret_cast<const float*>(total[ray]);
+        for (int material = 0; material < materials; ++material)
+            *wp::address(mass, view, material, pixel) = masses[material] / {mm_per_cm};
+        if (slots == 0) continue;
+        end_of_label(ray);
+        auto through = [&](const wp::array_t<int>& starts_of, const wp::array_t<int>& slots_of, int group) {{
+            float sum = 0.0f;
+            for (int member = starts_of.data[group]; member < starts_of.data[group + 1]; ++member)
+                sum += path[ray][slots_of.data[member]];
+            return sum;
+        }};
+        met[ray][0] &= ~1u;  // what nobody asked for
+        for (int word = 0; word < words; ++word) {{
+            for (unsigned int rest = met[ray][word]; rest; rest &= rest - 1) {{
+                const int slot = 32 * word + lowest_bit(rest);
+                if (path[ray][slot] <= 0.0f) continue;
+                for (int part = part_start.data[slot]; part < part_start.data[slot + 1]; ++part) {{
+                    const int output = part_of.data[part];
+                    // alone it may be too thin, and one of many in a group
+                    if (path[ray][slot] >= min_path_mm || through(member_start, members, output) >= min_path_mm)
+                        *wp::address(bits, view, pixel, output / 32) |= 1u << (output % 32);
+                }}
+            }}
+        }}
+        if (path_mm.shape[2] > 0)
+            for (int group = 0; group < path_start.shape[0] - 1; ++group)
+                *wp::address(path_mm, view, group, pixel) = through(path_start, path_members, group);
+    }}
 """.replace("ROW_OFFSET", str(int(ROW_OFFSET)))
+ALONE = {
+    "types": "typedef float Reals, Row; typedef int Ints;",
+    "component": "(of)",
+}
+TOGETHER = {
+    "types": """typedef float Reals __attribute__((ext_vector_type(rays)));
+    typedef int Ints __attribute__((ext_vector_type(rays)));
+    typedef float Row __attribute__((ext_vector_type(row), aligned(4)));""",
+    "component": "reinterpret_cast<decltype(+of[0])*>(&of)[ray]",
+}
 
 
 @cache
-def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
-    """Kernel over (view, tile row, tile column, pixel in it) for so many materials and at most `slots` - 1 labels.
+def projection_kernel(materials: int, slots: int, label_type: Any, packet: int) -> wp.Kernel:
+    """Kernel over (view, tile row, tile column, packet of pixels in it).
 
-    With `slots` 0 labels are not looked at: the image alone. With `materials` 0 the voxels are not: labels alone. The
-    kernel's arguments:
+    Compiled for so many materials, at most `slots` - 1 labels, and the `PACKET` of the device. With `slots` 0 labels
+    are not looked at: the image alone. With `materials` 0 the voxels are not: labels alone. The kernel's arguments:
 
     - `rows` (voxels): each voxel's row in the material table, less `ROW_OFFSET`; `labels` (voxels); `shape` (x, y, z);
     - `slot_of_label`: label id -> slot in which its path is summed; 0 for labels nobody asked for;
@@ -89,32 +173,47 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
     """
     lanes = padded(materials)
     densities = wp.types.vector(length=lanes, dtype=wp.float32)
-    sums_type = wp.types.vector(length=lanes + slots, dtype=wp.float32)  # of density x mm, then of mm in each slot
+    # a number for each ray: one, two (where its span begins and ends) or three (along x, y and z) after each other
+    ints, ints_xyz = (wp.types.vector(length=n * packet, dtype=wp.int32) for n in (1, 3))
+    reals_span, reals_xyz = (wp.types.vector(length=n * packet, dtype=wp.float32) for n in (2, 3))
 
-    @wp.func_native(WALK.format(materials=materials, lanes=lanes, slots=slots))
+    @wp.func_native(
+        WALK.format(
+            rays=packet,
+            materials=materials,
+            lanes=lanes,
+            slots=slots,
+            mm_per_cm=f"{float(MM_PER_CM)}f",
+            row=1 if packet == 1 else next(n for n in (8, 4, 2, 1) if lanes % n == 0),
+            **(ALONE if packet == 1 else TOGETHER),
+        )
+    )
     def walk(
         rows: wp.array(dtype=wp.int16),
         labels: wp.array(dtype=label_type),
         slot_of_label: wp.array(dtype=wp.int32),
         table: wp.array(dtype=densities),
-        voxel: int,
-        jump: wp.vec3i,
-        left: wp.vec3i,
-        step: wp.vec3,
-        plane: wp.vec3,
-        to_plane: wp.vec3,
-        start: wp.vec3,
-        inverse: wp.vec3,
-        at: float,
-        end: float,
-    ) -> sums_type: ...
-
-    @wp.func
-    def sum_of_members(sums: sums_type, members: wp.array(dtype=wp.int32), first: int, last: int):
-        through = float(0.0)
-        for member in range(first, last):
-            through += sums[wp.static(lanes) + members[member]]
-        return through
+        spans: reals_span,
+        voxels: ints,
+        planes: reals_xyz,
+        starts: reals_xyz,
+        inverses: reals_xyz,
+        steps: reals_xyz,
+        lefts: ints_xyz,
+        strides: wp.vec3i,
+        view: int,
+        pixels: ints,
+        member_start: wp.array(dtype=wp.int32),
+        members: wp.array(dtype=wp.int32),
+        part_start: wp.array(dtype=wp.int32),
+        part_of: wp.array(dtype=wp.int32),
+        path_start: wp.array(dtype=wp.int32),
+        path_members: wp.array(dtype=wp.int32),
+        min_path_mm: float,
+        mass: wp.array3d(dtype=wp.float32),
+        bits: wp.array3d(dtype=wp.uint32),
+        path_mm: wp.array3d(dtype=wp.float32),
+    ): ...
 
     @wp.kernel(module="unique", enable_backward=False)
     def project(
@@ -143,60 +242,53 @@ def projection_kernel(materials: int, slots: int, label_type: Any) -> wp.Kernel:
         bits: wp.array3d(dtype=wp.uint32),
         path_mm: wp.array3d(dtype=wp.float32),
     ):
-        some_view, tile_row, tile_column, cell = wp.tid()
+        some_view, tile_row, tile_column, some_pixels = wp.tid()
         view = first_view + some_view
-        row, column = pixel_of(first_tile + tile_row, tile_column, cell)
-        if row >= height or column >= width:
-            return
-        pixel = row * width + column
-
-        start, direction, at, end = trimmed_ray(rays, view, row, column, shape, occupied, bricks, low, high)
-        if end <= at:
-            return
-
-        inverse = reciprocal(direction)
         box_low = BRICK * low
         box_high = wp.min(BRICK * high, shape)
-        x = wp.clamp(int(wp.floor(start[0] + at * direction[0])), box_low[0], box_high[0] - 1)
-        y = wp.clamp(int(wp.floor(start[1] + at * direction[1])), box_low[1], box_high[1] - 1)
-        z = wp.clamp(int(wp.floor(start[2] + at * direction[2])), box_low[2], box_high[2] - 1)
-        step = wp.vec3(wp.sign(direction[0]), wp.sign(direction[1]), wp.sign(direction[2]))
-        plane = wp.vec3(float(x), float(y), float(z)) + wp.max(step, wp.vec3(0.0, 0.0, 0.0))
-        to_plane = wp.vec3(
-            axis_crossing(plane[0], start[0], direction[0], inverse[0]),
-            axis_crossing(plane[1], start[1], direction[1], inverse[1]),
-            axis_crossing(plane[2], start[2], direction[2], inverse[2]),
-        )
-        left = wp.vec3i(
-            steps_left(x, box_low[0], box_high[0], direction[0]),
-            steps_left(y, box_low[1], box_high[1], direction[1]),
-            steps_left(z, box_low[2], box_high[2], direction[2]),
-        )
-        jump = wp.vec3i(int(step[0]), int(step[1]) * shape[0], int(step[2]) * shape[0] * shape[1])
-        voxel = (z * shape[1] + y) * shape[0] + x
-        sums = walk(
-            rows, labels, slot_of_label, table, voxel, jump, left, step, plane, to_plane, start, inverse, at, end
-        )
-
-        for material in range(wp.static(materials)):
-            mass[view, material, pixel] = sums[material] / MM_PER_CM
-        if wp.static(slots > 0):
-            for slot in range(1, part_start.shape[0] - 1):
-                path = sums[wp.static(lanes) + slot]
-                if path > 0.0:
-                    for part in range(part_start[slot], part_start[slot + 1]):
-                        output = part_of[part]
-                        through = path
-                        if through < min_path_mm:  # alone too thin, but it may be one of many in a group
-                            through = sum_of_members(sums, members, member_start[output], member_start[output + 1])
-                        if through >= min_path_mm:
-                            word = output // 32
-                            bit = wp.uint32(1) << wp.uint32(output % 32)
-                            bits[view, pixel, word] = bits[view, pixel, word] | bit
-            if path_mm.shape[2] > 0:
-                for group in range(path_start.shape[0] - 1):
-                    path_mm[view, group, pixel] = sum_of_members(
-                        sums, path_members, path_start[group], path_start[group + 1]
-                    )
+        spans = reals_span()
+        voxels = ints()
+        pixels = ints()
+        planes = reals_xyz()
+        starts = reals_xyz()
+        inverses = reals_xyz()
+        steps = reals_xyz()
+        lefts = ints_xyz()
+        any_ray = bool(False)
+        count = int(wp.static(packet))  # a variable, as Warp unrolls loops over constants
+        for ray in range(count):
+            pixels[ray] = -1
+            row, column = pixel_of(first_tile + tile_row, tile_column, some_pixels * count + ray)
+            if row < height and column < width:
+                start, direction, at, end = trimmed_ray(rays, view, row, column, shape, occupied, bricks, low, high)
+                if at < end:
+                    any_ray = True
+                    inverse = reciprocal(direction)
+                    cell = wp.vec3i()
+                    for axis in range(3):
+                        place = int(wp.floor(start[axis] + at * direction[axis]))
+                        cell[axis] = wp.clamp(place, box_low[axis], box_high[axis] - 1)
+                        item = axis * count + ray
+                        step = wp.sign(direction[axis])
+                        steps[item] = step
+                        planes[item] = float(cell[axis]) + wp.max(step, 0.0)
+                        starts[item] = start[axis]
+                        inverses[item] = inverse[axis]
+                        lefts[item] = steps_left(cell[axis], box_low[axis], box_high[axis], direction[axis])
+                        if direction[axis] == 0.0:  # it never meets a plane
+                            planes[item] = NEVER
+                            starts[item] = 0.0
+                            inverses[item] = 1.0
+                    spans[ray] = at
+                    spans[count + ray] = end
+                    voxels[ray] = (cell[2] * shape[1] + cell[1]) * shape[0] + cell[0]
+                    pixels[ray] = row * width + column
+        if any_ray:
+            strides = wp.vec3i(1, shape[0], shape[0] * shape[1])
+            walk(
+                rows, labels, slot_of_label, table, spans, voxels, planes, starts, inverses, steps, lefts, strides,
+                view, pixels, member_start, members, part_start, part_of, path_start, path_members, min_path_mm,
+                mass, bits, path_mm,
+            )  # fmt: skip
 
     return project

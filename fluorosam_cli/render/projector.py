@@ -166,6 +166,7 @@ class Projector:
         slot_of_label, members, slots = _slots(outputs, paths, labels.dtype)
         label_type = wp.uint16 if labels.dtype == np.uint16 else wp.uint8
         densities = wp.types.vector(length=siddon.padded(self.materials), dtype=wp.float32)
+        self._packet = siddon.PACKET["cpu" if device == "cpu" else "cuda"]
 
         def on_device(array: np.ndarray, dtype: object):
             return wp.array(np.ascontiguousarray(array), dtype=dtype, device=device, copy=False)
@@ -196,7 +197,9 @@ class Projector:
         self._walk = (voxel_rows, voxel_labels, shape, slot_of, table if walked else no_table, *where)
         self._members = tuple(on_device(array, wp.int32) for array in members)
         self._image = (voxel_rows, shape, table, *where)
-        self._walk_kernel = siddon.projection_kernel(walked, slots, label_type) if walked or slots else None
+        self._walk_kernel = (
+            siddon.projection_kernel(walked, slots, label_type, self._packet) if walked or slots else None
+        )
         self._image_kernel = joseph.joseph_kernel(self.materials) if interpolation == "joseph" else None
         for kernel in (self._walk_kernel, self._image_kernel):
             if kernel:  # compiled now, and not once per thread
@@ -243,16 +246,20 @@ class Projector:
         down, across = -(-height // tiles.TILE_ROWS), -(-width // tiles.TILE_COLUMNS)
 
         def launch(first_view: int, some_views: int, first_tile: int, some_tiles: int) -> None:
-            dim = (some_views, some_tiles, across, tiles.TILE_ROWS * tiles.TILE_COLUMNS)
+            many, pixels_each = (some_views, some_tiles, across), tiles.TILE_ROWS * tiles.TILE_COLUMNS
             tile = (first_view, first_tile, width, height)
             if self._image_kernel:
                 wp.launch(
-                    self._image_kernel, dim, inputs=[*self._image, rays, *tile], outputs=[mass], device=self.device
+                    self._image_kernel,
+                    (*many, pixels_each),
+                    inputs=[*self._image, rays, *tile],
+                    outputs=[mass],
+                    device=self.device,
                 )
             if self._walk_kernel:
                 wp.launch(
                     self._walk_kernel,
-                    dim,
+                    (*many, pixels_each // self._packet),
                     inputs=[*self._walk, rays, *tile, *self._members, self.min_path_mm],
                     outputs=[mass, bits, path_mm],
                     device=self.device,

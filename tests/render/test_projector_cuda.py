@@ -13,7 +13,10 @@ def test_kernels_compile_for_gpus_without_one(tmp_path, name):
     from fluorosam_cli.kernels import joseph, siddon
 
     device_named("cpu")
-    kernel = siddon.projection_kernel(5, 32, wp.uint8) if name == "siddon" else joseph.joseph_kernel(5)
+    if name == "siddon":
+        kernel = siddon.projection_kernel(5, 32, wp.uint8, siddon.PACKET["cuda"])
+    else:
+        kernel = joseph.joseph_kernel(5)
     files = wp.compile_aot_module(kernel.module, arch=[80, 86, 90], module_dir=tmp_path, use_ptx=False)
     cubins = sorted(file.name for file in tmp_path.rglob("*.cubin"))
     assert len(files) == len(cubins) == 3

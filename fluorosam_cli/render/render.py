@@ -15,6 +15,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from queue import Empty
 
+from fluorosam_cli.allocator import return_freed_memory
 from fluorosam_cli.artefacts import Lines, Output, Track, sha256_of, silent
 from fluorosam_cli.contracts import Projector as ProjectorHeader
 from fluorosam_cli.contracts import View, Views, ViewsCase
@@ -116,6 +117,7 @@ def _views_of(found: Iterator[View | Failure], failures: list[Failure]) -> Itera
 
 def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: Done) -> Iterator[View | Failure]:
     """The records of all views not done yet, each when its files are written."""
+    return_freed_memory()
     waiting: deque[Future[View]] = deque()
     told: set[str] = set()
     at_once = 1 if settings.device == "cpu" else VIEWS_PER_LAUNCH

@@ -4,7 +4,6 @@ torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; under S
 (examples/train_slurm.sh). Processes talk over NCCL on GPUs, over gloo on CPUs.
 """
 
-import ctypes
 import logging
 import os
 import tempfile
@@ -17,13 +16,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fluorosam_cli.allocator import keep_freed_memory
 from fluorosam_cli.errors import FluoroError, UsageError
 
 log = logging.getLogger("fluoro")
 
 PATIENCE = timedelta(hours=2)  # of processes that wait for the first one, which validates and learns the words
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def run(work: Callable[[Process], None], devices: Devices) -> None:
     if devices.rank is not None:
         _joined(work, devices, devices.rank, devices.local_rank, "env://")
     elif devices.world == 1:
-        _keep_freed_memory()
+        keep_freed_memory()
         work(Process(0, 1, _device(devices, 0)))
     else:
         _start(work, devices)
@@ -127,7 +126,7 @@ def _started(rank: int, work: Callable[[Process], None], devices: Devices, store
 def _joined(work: Callable[[Process], None], devices: Devices, rank: int, local: int, store: str) -> None:
     if devices.kind == "cuda":
         torch.cuda.set_device(local)
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // max(1, _local_world(devices)))))
     backend = "nccl" if devices.kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=devices.world, timeout=PATIENCE)
@@ -135,17 +134,6 @@ def _joined(work: Callable[[Process], None], devices: Devices, rank: int, local:
         work(Process(rank, devices.world, _device(devices, local)))
     finally:
         dist.destroy_process_group()
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc not to give memory back: every step on a CPU asks for the same large pieces again, and the kernel
-    would clear them each time (8 % of a step of `small`).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_ARENA_MAX, 1)
 
 
 def _local_world(devices: Devices) -> int:

@@ -67,7 +67,7 @@ train --prompts 2 --steps "${STEPS:-600}" --seed "$((seed + 1))" \
   --init "$(echo "$out"/run_words/last/model-*.safetensors)" -o "$out/run"
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"
-fluoro eval "$out/run" "$out/shards" --split test --limit 24 --prompts text,text+points,presence --clicks 3 --noc 0 \
+fluoro eval "$out/run" "$out/shards" --split test --limit 84 --prompts text,text+points,presence --clicks 3 --noc 0 \
   -o "$out/simulated" --resume
 if [ -n "${REAL:-}" ]; then
   absent=femur_left,femur_right,tibia_left,tibia_right,fibula_left,fibula_right,patella_left,patella_right,hip_left

@@ -3,7 +3,7 @@
 import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
-SMALL_BYTES = 2**18
+SMALL_BYTES = 2**21
 
 
 def keep_freed_memory() -> None:
@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give it back at once: threads that each keep the largest maps they ever freed hold 30 MB that nobody uses."""
+    """Give it back at once: threads that each keep the largest maps they ever freed hold tens of MB that nobody uses."""
     _set(M_MMAP_THRESHOLD, SMALL_BYTES)
 
 

@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give it back at once: threads that each keep the largest maps they ever freed hold tens of MB that nobody uses."""
+    """Give large pieces back at once: threads that each keep what they ever freed hold tens of MB that nobody uses."""
     _set(M_MMAP_THRESHOLD, SMALL_BYTES)
 
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -364,7 +365,7 @@ def test_a_bug_is_no_traceback(client, monkeypatch):
 def test_images_are_deleted_when_closed_expired_replaced_and_at_the_end(predictor, temporary):
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions.time, "monotonic", lambda: now[0])
+        patch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: now[0]))  # not the server's own clock
         with TestClient(create_app(predictor, Page(), sessions_max=2, idle_s=100), base_url=OURS) as client:
             (folder,) = temporary.iterdir()
             assert folder.stat().st_mode & 0o077 == 0

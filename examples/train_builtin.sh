@@ -8,7 +8,7 @@
 #   REAL        optional: real images with masks (images/, masks/ID/STRUCTURE.png), to measure on and never to train on
 #
 #   FIRST  optional: more options of the first training run, such as `--init model.safetensors` to go on from weights
-#   SEED   another one draws other bodies and views and trains in another order
+#   SEED   another one draws other tissues, phantoms, deformations and views, and trains in another order
 #   ALSO   optional: the folder of an earlier run with another seed, whose views are trained on as well
 #
 # Usage: [FIRST="--init model.safetensors"] [FIRST_STEPS=2000] [STEPS=600] [SEED=1] [ALSO=folder] [DEVICE=cpu] \

@@ -4,8 +4,8 @@ The exact radiological path of Siddon (Med Phys 12:252, 1985), walked voxel by v
 (Eurographics 1987). The ray is clipped to the box given, cut back to its first and last occupied brick, and walked
 once. Each crossing is computed from its grid plane, never by adding steps, so that errors do not grow along the ray.
 
-On a CPU the rays of eight neighbouring pixels are walked together, without a branch, as lanes of its vector registers;
-on a GPU, whose threads are such lanes, each by itself.
+On a CPU the rays of eight neighbouring pixels are walked together as lanes of its vector registers, so that no branch
+decides which plane a ray meets next; on a GPU, whose threads are such lanes, each is walked by itself.
 """
 
 from functools import cache
@@ -58,7 +58,7 @@ WALK = """
     }}
     for (int axis = 0; axis < 3; ++axis) to[axis] = (plane[axis] - start[axis]) * inverse[axis];
     Row total[rays][parts] = {{}};
-    float path[rays][slots + 1] = {{}};
+    float path[rays][slots + 1] = {{}};  // one more each, as no array may be empty
     unsigned int met[rays][words + 1] = {{}};  // which slots have a path
     int label[rays] = {{}};
     Reals label_from = at;

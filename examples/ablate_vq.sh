@@ -2,8 +2,8 @@
 # What the vector quantiser is worth: the same shards and seed with and without it, and some structures held out of
 # training altogether. Writes a Markdown table of text-only IoU: phrases seen in training, phrases held out, and both
 # for structures that training never met. Interrupted? The same command continues.
-# Usage: [PRESET=small] [STEPS=2000] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40] [HELD_OUT=a,b] [SEED=0]
-#        examples/ablate_vq.sh SHARDS [FOLDER]
+# Usage: [PRESET=small] [STEPS=2000] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40] [HELD_OUT=a,b]
+#        [SEED=0] [OPTIONS="--prompts 2"] examples/ablate_vq.sh SHARDS [FOLDER]
 set -euo pipefail
 shards=$1
 out=${2:-ablation}
@@ -16,7 +16,7 @@ for arm in with without; do
   flag=(); [ "$arm" = with ] || flag=(--no-vq)
   fluoro train "$shards" --preset "${PRESET:-small}" --steps "${STEPS:-2000}" --batch "${BATCH:-16}" \
     ${GPUS:+--gpus "$GPUS"} --device "${DEVICE:-auto}" --seed "${SEED:-0}" --exclude-structures "$held_out" \
-    "${flag[@]}" -o "$out/$arm/run" --resume >&2
+    "${flag[@]}" ${OPTIONS:-} -o "$out/$arm/run" --resume >&2
   for phrases in train test; do
     fluoro eval "$out/$arm/run" "$shards" --phrases "$phrases" --prompts text --noc 0 --limit "${LIMIT:-40}" \
       -o "$out/$arm/$phrases" --resume >&2

@@ -3,8 +3,8 @@
 # without adapters; the mask that the network would choose against the best one, which only an oracle can choose.
 # DATA (default: SHARDS) is what is measured on: other shards, or images with masks (see `fluoro eval --help`).
 # Interrupted? The same command continues.
-# Usage: [PRESET=small] [STEPS=2000] [TUNING_STEPS=500] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40] [SEED=0]
-#        examples/evidence.sh SHARDS [FOLDER] [DATA]
+# Usage: [PRESET=small] [STEPS=2000] [TUNING_STEPS=500] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40]
+#        [SEED=0] [OPTIONS="--prompts 2"] examples/evidence.sh SHARDS [FOLDER] [DATA]
 set -euo pipefail
 shards=$1
 out=${2:-evidence}
@@ -15,7 +15,7 @@ here=$(dirname "$0")
 train() { # NAME OPTIONS...
   local name=$1; shift
   fluoro train "$shards" --batch "${BATCH:-16}" ${GPUS:+--gpus "$GPUS"} --device "${DEVICE:-auto}" --seed "${SEED:-0}" \
-    "$@" -o "$out/$name/run" --resume >&2
+    "$@" ${OPTIONS:-} -o "$out/$name/run" --resume >&2
   fluoro eval "$out/$name/run" "$data" --prompts text,points --clicks 3 --noc 0 --limit "${LIMIT:-40}" \
     -o "$out/$name/metrics" --resume >&2
 }

@@ -83,7 +83,7 @@ WALK = """
             }}
             if (slots > 0) {{
                 const int here = labels.data[each(voxel, ray)];
-                if (here != label[ray]) {{
+                if (__builtin_expect(here != label[ray], 0)) {{  // most steps stay in a structure
                     end_of_label(ray);
                     label[ray] = here;
                     each(label_from, ray) = each(at, ray);

@@ -87,10 +87,13 @@ def excluded(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def choose_precision(wanted: Precision, kind: str) -> Literal["bf16", "fp32"]:
-    """bf16 on GPUs that multiply it in hardware (Ampere on); on CPUs fp32, unless bf16 is asked for."""
+    """bf16 where the hardware multiplies it: GPUs from Ampere on, CPUs with AMX or AVX-512 BF16; else fp32."""
     if wanted != "auto":
         return wanted
-    return "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "fp32"
 
 
 def choose_workers(wanted: int | None, devices: Devices) -> int:

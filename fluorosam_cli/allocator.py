@@ -16,8 +16,11 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give large pieces back at once: threads that each keep what they ever freed hold tens of MB that nobody uses."""
+    """Give large pieces back at once, and let threads share the small ones: what each has freed and keeps to itself
+    adds up to tens of MB that nobody uses.
+    """
     _set(M_MMAP_THRESHOLD, SMALL_BYTES)
+    _set(M_ARENA_MAX, 1)
 
 
 def _set(option: int, value: int) -> None:

@@ -5,6 +5,7 @@ detector, origin in the source. Pixels: `(x, y)`, x right, y down, centres at in
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class CArm:
         """Position of the source, (3,)."""
         return np.asarray(self.isocenter_lps_mm) - self.source_to_isocenter_mm * self.beam_lps
 
-    @property
+    @cached_property
     def camera_from_world(self) -> np.ndarray:
         """Rigid motion (4, 4) from LPS mm to the camera's frame."""
         rotation = camera_axes(
@@ -64,7 +65,7 @@ class CArm:
         matrix[:3, 3] = -rotation @ self.source_lps_mm
         return matrix
 
-    @property
+    @cached_property
     def intrinsic(self) -> np.ndarray:
         """Pixels from camera coordinates, (3, 3); the central ray meets the middle of the detector."""
         focal_px = self.source_to_detector_mm / self.pixel_spacing_mm

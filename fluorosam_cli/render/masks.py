@@ -54,26 +54,20 @@ def structure_masks(
 
     They end where the collimated field does: `inside` (H, W) says where it is.
     """
-    bits = projection.bits
-    cut = _any([bits[0], bits[-1], bits[:, 0], bits[:, -1]])
-    if inside is not None:
-        cut |= _any([bits[~inside]])
-        bits = np.where(inside[..., None], bits, np.uint32(0))
-    seen = _any([bits])
-    columns = np.ascontiguousarray(bits.transpose(2, 1, 0))  # (words, W, H): run-length codes go by columns
     masks = []
-    for number, output in enumerate(outputs):
-        word, bit = number // 32, np.uint32(number % 32)
-        if seen[word] >> bit & np.uint32(1):
-            mask = (columns[word] >> bit & np.uint32(1)).astype(np.uint8)
-            masks.append(_record(output.name, output.kind, mask, bool(cut[word] >> bit & 1), output.cut_by_scan))
+    for word in range(projection.bits.shape[-1]):  # one at a time: together they are some MB
+        bits = np.ascontiguousarray(projection.bits[..., word].T)  # (W, H): run-length codes go by columns
+        cut = np.bitwise_or.reduce(np.concatenate([bits[0], bits[-1], bits[:, 0], bits[:, -1]]))
+        if inside is not None:
+            cut |= np.bitwise_or.reduce(bits[~inside.T])
+            bits[~inside.T] = 0
+        seen = np.bitwise_or.reduce(bits, axis=None)
+        for bit, output in enumerate(outputs[32 * word : 32 * (word + 1)]):
+            if seen >> np.uint32(bit) & 1:
+                mask = (bits >> np.uint32(bit) & np.uint32(1)).astype(np.uint8)
+                is_cut = bool(cut >> np.uint32(bit) & 1)
+                masks.append(_record(output.name, output.kind, mask, is_cut, output.cut_by_scan))
     return masks
-
-
-def _any(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The words in which every bit is set that is set anywhere in arrays (..., words)."""
-    words = parts[0].shape[-1]
-    return np.bitwise_or.reduce(np.concatenate([part.reshape(-1, words) for part in parts]), axis=0)
 
 
 def outline_masks(

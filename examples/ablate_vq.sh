@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the vector quantiser is worth: the same shards and seed with and without it, and some structures held out of
 # training altogether. Writes a Markdown table of text-only IoU: phrases seen in training, phrases held out, and both
-# for structures that training never met. Interrupted? The same command continues.
+# for structures that training never met. OPTIONS go to both trainings. Interrupted? The same command continues.
 # Usage: [PRESET=small] [STEPS=2000] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40] [HELD_OUT=a,b]
 #        [SEED=0] [OPTIONS="--prompts 2"] examples/ablate_vq.sh SHARDS [FOLDER]
 set -euo pipefail

@@ -2,7 +2,7 @@
 # Three more tables, each a comparison that the paper lacks: randomisation off, weak and full; a frozen encoder with and
 # without adapters; the mask that the network would choose against the best one, which only an oracle can choose.
 # DATA (default: SHARDS) is what is measured on: other shards, or images with masks (see `fluoro eval --help`).
-# Interrupted? The same command continues.
+# OPTIONS go to every training. Interrupted? The same command continues.
 # Usage: [PRESET=small] [STEPS=2000] [TUNING_STEPS=500] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40]
 #        [SEED=0] [OPTIONS="--prompts 2"] examples/evidence.sh SHARDS [FOLDER] [DATA]
 set -euo pipefail

@@ -12,8 +12,8 @@ from fluorosam_cli.errors import FluoroError
 # Typer keeps its usage-error classes private; this is the base of BadParameter, MissingParameter, NoSuchOption, ...
 UsageException: type[Exception] = typer.BadParameter.__mro__[2]
 
-# NumPy reads this when it is imported. Our threads share the cores already, and BLAS's own would wait by spinning:
-# `render` took a third longer.
+# NumPy reads this when it is imported. Our threads share the cores already, and BLAS's own wait by spinning: with
+# them `render` took 1.4 times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

@@ -54,13 +54,14 @@ def structure_masks(
 
     They end where the collimated field does: `inside` (H, W) says where it is.
     """
+    outside = None if inside is None else ~inside.T
     masks = []
     for word in range(projection.bits.shape[-1]):  # one at a time: together they are some MB
         bits = np.ascontiguousarray(projection.bits[..., word].T)  # (W, H): run-length codes go by columns
         cut = np.bitwise_or.reduce(np.concatenate([bits[0], bits[-1], bits[:, 0], bits[:, -1]]))
-        if inside is not None:
-            cut |= np.bitwise_or.reduce(bits[~inside.T])
-            bits[~inside.T] = 0
+        if outside is not None:
+            cut |= np.bitwise_or.reduce(bits[outside])
+            bits[outside] = 0
         seen = np.bitwise_or.reduce(bits, axis=None)
         for bit, output in enumerate(outputs[32 * word : 32 * (word + 1)]):
             if seen >> np.uint32(bit) & 1:

@@ -21,7 +21,7 @@ from fluorosam_cli.training import words as training_words
 from fluorosam_cli.training.devices import Devices, choose_devices
 from fluorosam_cli.training.memory import with_advice
 from fluorosam_cli.training.recipe import FLUORO
-from fluorosam_cli.training.settings import TrainSettings, excluded
+from fluorosam_cli.training.settings import TrainSettings, choose_precision, excluded
 from fluorosam_cli.training.start import Origin
 from fluorosam_cli.training.train import Job, launch
 from fluorosam_cli.training.words import load_words
@@ -87,6 +87,15 @@ def assert_same_gradients(folder, other):
         assert one[part]["state"].keys() == two[part]["state"].keys()
         for key, state in one[part]["state"].items():
             torch.testing.assert_close(state[moment], two[part]["state"][key][moment], atol=1e-5, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("able", "precision"), [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")]
+)
+def test_a_cpu_trains_in_bfloat16_where_its_hardware_multiplies_it(monkeypatch, able, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert choose_precision("auto", "cpu") == precision
+    assert choose_precision("fp32", "cpu") == "fp32"
 
 
 def test_training_through_the_command_line(fluoro, shards, trained):

@@ -189,10 +189,10 @@ def _fresh_folder(parent: Path, stem: str) -> Path:
 
 
 def _warn_of_words(prompts: "list[Prompt]", predictor: "Predictor") -> None:
-    from fluorosam_cli.prediction.understanding import understand
+    from fluorosam_cli.prediction.understanding import understand_for
 
     for prompt in prompts:
-        if prompt.text is not None and (remark := (words := understand(prompt.text)).remark):
+        if prompt.text is not None and (remark := (words := understand_for(predictor, prompt.text)).remark):
             known = f" (known to the network: {predictor.known(prompt.text):.2f})" if words.how == "unknown" else ""
             log.warning("warning: %s%s", remark, known)
 

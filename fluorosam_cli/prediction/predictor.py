@@ -88,7 +88,6 @@ class Predictor:
         self._model = model
         self._device = next(model.parameters()).device
         self._threshold_logit = math.log(threshold / (1 - threshold))
-        self._encoder: TextEncoder | None = None
         self._features: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, torch.Tensor] = {}  # what the network makes of them
         self._frame: Frame | None = None
@@ -161,6 +160,17 @@ class Predictor:
         with torch.inference_mode():
             return float(self._model.text_head.known(self._features[text][None])[0])
 
+    def nearest(self, text: str, phrases: Sequence[str], n: int) -> list[str]:
+        """The `n` of the phrases whose tokens, before any quantiser, are nearest to that of the words; best first."""
+        self._encode_texts([text])
+        encoder = self._text_encoder()
+        others = torch.from_numpy(encoder.encode(phrases, sentences=False)).to(self._device)  # 25 times as fast
+        mlp = self._model.text_head.mlp
+        with torch.inference_mode():
+            away = torch.cdist(mlp(self._features[text][None]), mlp(others))[0]
+        order: list[int] = away.argsort(stable=True).tolist()
+        return [phrases[i] for i in order[:n]]
+
     def _decode(self, inputs: "list[_InputPrompt]", frame: Frame) -> Iterator[PredictedMasks]:
         told = []
         for look, features in self._looks:
@@ -192,12 +202,14 @@ class Predictor:
         """One phrase at a time: in company, the last digits would depend on the company."""
         for text in texts:
             if text not in self._features:
-                from fluorosam_cli.text.encoder import encoder_of
-
-                encoder = self._encoder = self._encoder or encoder_of(self.checkpoint.text_encoder)
-                features = torch.from_numpy(encoder.encode([text])).to(self._device)
+                features = torch.from_numpy(self._text_encoder().encode([text])).to(self._device)
                 with torch.inference_mode():
                     self._features[text], self._tokens[text] = features[0], self._model.text_head(features)[0]
+
+    def _text_encoder(self) -> "TextEncoder":
+        from fluorosam_cli.text.encoder import encoder_of
+
+        return encoder_of(self.checkpoint.text_encoder)
 
     def _as_input(self, prompt: ImagePrompt, frame: Frame) -> "_InputPrompt":
         """Check a prompt and bring it into the network's square."""

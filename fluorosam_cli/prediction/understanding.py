@@ -6,11 +6,14 @@ no list has, and also answers nonsense.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from fluorosam_cli.anatomy.matching import SAME_WORDS
-from fluorosam_cli.text.phrases import matches, meanings, phrases_of, respelt
+from fluorosam_cli.text.phrases import has_one_size, is_name, matches, meanings, phrases_of, respelt
+
+if TYPE_CHECKING:
+    from fluorosam_cli.prediction.predictor import Predictor
 
 NEAREST = 3
 
@@ -39,7 +42,7 @@ class Understood:
 
 
 def understand(text: str) -> Understood:
-    """Look a phrase up in the lexicon, misspellings included."""
+    """Look a phrase up in the lexicon, misspellings included. The nearest of unknown words share words with them."""
     words = text
     meant = _meant(text)
     if not meant and (mended := respelt(text)) is not None:
@@ -51,6 +54,15 @@ def understand(text: str) -> Understood:
         return Understood(text, "ambiguous", tuple(map(display_phrase, meant)), meant)
     nearest = tuple(display_phrase(match.name) for match in matches(text, NEAREST))
     return Understood(text, "unknown", (text,), (None,), nearest)
+
+
+def understand_for(predictor: "Predictor", text: str) -> Understood:
+    """`understand`; the nearest of words that no phrase shares are the network's, of the names it was trained on."""
+    words = understand(text)
+    if words.how != "unknown" or words.nearest:
+        return words
+    names = [name for name in predictor.checkpoint.structures if is_name(name) and not has_one_size(name)]
+    return replace(words, nearest=tuple(predictor.nearest(text, list(map(display_phrase, names)), NEAREST)))
 
 
 def _meant(text: str) -> tuple[str, ...]:

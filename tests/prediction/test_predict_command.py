@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def test_unknown_words_are_warned_about_and_still_segmented(fluoro, tiny_checkpo
     assert (unknown.structure, unknown.understood, unknown.mask) == (None, "unknown", "screw_in_left_femur.png")
     assert leg.understood == "ambiguous"
     assert leg.structure in ("femora", "lower_leg_left", "lower_leg_right")
+    code, _, err = fluoro("predict", "img.png", "blue bicycle", "--model", tiny_checkpoint, "-o", "none")
+    assert code == 0, err
+    nearest = re.search(r"no known name of a structure; the nearest are (.+), (.+), (.+?) \(known", err)
+    assert nearest
+    assert set(nearest.groups()) < {"heart", "liver", "whole left lung", "whole right lung"}
 
 
 def test_all_structures_with_their_scores(fluoro, tiny_checkpoint, tmp_path):

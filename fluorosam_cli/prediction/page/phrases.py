@@ -9,7 +9,8 @@ from fluorosam_cli.anatomy.lexicon import Phrase
 from fluorosam_cli.anatomy.structures import groups, outlines
 from fluorosam_cli.anatomy.wording import normalised
 from fluorosam_cli.prediction.answers import Answer
-from fluorosam_cli.prediction.understanding import display_phrase, understand
+from fluorosam_cli.prediction.predictor import Predictor
+from fluorosam_cli.prediction.understanding import display_phrase, understand_for
 from fluorosam_cli.text import phrases
 from fluorosam_cli.text.tool_words import general_words, sized_words
 
@@ -54,19 +55,19 @@ def complete(typed: str, trained: Collection[str], n: int = MOST) -> list[Comple
     return [_completion(best[name][1], name, trained) for name in order[:n]]
 
 
-def remark(answer: Answer, trained: Collection[str]) -> tuple[str | None, list[str]]:
+def remark(answer: Answer, predictor: Predictor) -> tuple[str | None, list[str]]:
     """What the user should know about the words of an answer, in a sentence, and what may be asked instead."""
     text = answer.prompt.text
     if text is None:
         return None, []
-    words = understand(text)
+    words = understand_for(predictor, text)
     if words.how == "ambiguous":
         return f"These words have several meanings; taken as {answer.asked}.", list(words.asked)
     if words.how == "unknown":
         near = list(dict.fromkeys(words.nearest))
         return "No known name; the mask may be a guess." + " Did you mean one of these?" * bool(near), near
     said = [f"Understood as {answer.asked}."] if words.how == "respelt" else []
-    if answer.structure not in trained:
+    if answer.structure not in predictor.checkpoint.structures:
         said.append("This model has not been trained on it; the mask may be a guess.")
     return " ".join(said) or None, []
 

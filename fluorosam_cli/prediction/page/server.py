@@ -141,7 +141,7 @@ def create_app(
             answer = answer_prompts(session.predictor, [prompt])[0]
             pixel_mm2 = session.shown.pixel_mm2
         mask = answer.predicted.mask
-        note, instead = phrases.remark(answer, trained)
+        note, instead = phrases.remark(answer, session.predictor)
         return {
             "score": answer.predicted.iou,
             "presence": answer.presence,

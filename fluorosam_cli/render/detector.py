@@ -68,12 +68,7 @@ def expose(
         mean *= beam
         variance *= beam
     if "scatter" not in without:
-        mass = mass_g_cm2.sum(axis=0)
-        gap_mm = geometry.gap_mm if geometry.gap_mm is not None else gap_behind(mass, geometry)
-        scattered = scattered_signal(mean, mass, exposure.kvp, gap_mm, spacing_mm, ratio)
-        energy = float(variance.sum() / max(mean.sum(), 1e-30))  # a scattered photon counts about as a primary one does
-        mean += scattered
-        variance += np.float32(energy) * scattered
+        _add_scatter(mean, variance, mass_g_cm2.sum(axis=0), exposure, geometry, ratio)
     if "noise" in without:
         rng = None
     signal = mean if rng is None else _counted(mean, variance, rng)
@@ -85,6 +80,18 @@ def expose(
     if exposure.flat_fielded and shade is not None:
         signal /= shade
     return np.maximum(signal, 0)  # as a panel's offset correction clips
+
+
+def _add_scatter(
+    mean: np.ndarray, variance: np.ndarray, mass: np.ndarray, exposure: Exposure, geometry: Geometry, ratio: float
+) -> None:
+    """To the signal (H, W) of the primary photons and to its variance, behind a grid of that ratio."""
+    gap_mm = geometry.gap_mm if geometry.gap_mm is not None else gap_behind(mass, geometry)
+    scattered = scattered_signal(mean, mass, exposure.kvp, gap_mm, geometry.pixel_spacing_mm, ratio)
+    energy = float(variance.sum() / max(mean.sum(), 1e-30))  # a scattered photon counts about as a primary one does
+    mean += scattered
+    scattered *= np.float32(energy)
+    variance += scattered
 
 
 def gap_behind(mass_g_cm2: np.ndarray, geometry: Geometry) -> float:
@@ -179,7 +186,9 @@ _FEW_PHOTONS = 200.0  # from here up a Gaussian stands in for the Poisson distri
 
 def _counted(mean: np.ndarray, variance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The signal with its quantum noise."""
-    noisy = mean + rng.standard_normal(mean.shape, dtype=np.float32) * np.sqrt(variance)
+    noisy = rng.standard_normal(mean.shape, dtype=np.float32)
+    noisy *= np.sqrt(variance)
+    noisy += mean
     few = np.nonzero(mean * mean < _FEW_PHOTONS * variance)
     if len(few[0]):
         photon = variance[few] / np.maximum(mean[few], np.finfo(np.float32).tiny)

@@ -73,7 +73,8 @@ def display_image(
     the sides. All of the image counts when hardly a pixel shows a patient. Percentiles are those of a grid of about
     `sampled_px` a side.
     """
-    attenuation = -np.log(np.maximum(intensity, np.float32(DARKEST)))
+    attenuation = np.maximum(intensity, np.float32(DARKEST))
+    np.negative(np.log(attenuation, out=attenuation), out=attenuation)
     patient = (intensity < DIRECT) & (intensity > DARKEST)
     if inside is not None:
         patient &= inside
@@ -83,17 +84,21 @@ def display_image(
     low, high = np.percentile(_some(attenuation, subject, sampled_px), WINDOW_PERCENT)
     if look.style == "vendor":
         margin = 0.3 * (high - low)
-        clipped = np.clip(attenuation, low - margin, high + margin)
-        attenuation = _evened(clipped, float(np.median(_some(clipped, subject, sampled_px))), look)
+        np.clip(attenuation, low - margin, high + margin, out=attenuation)
+        attenuation = _evened(attenuation, float(np.median(_some(attenuation, subject, sampled_px))), look)
         low, high = np.percentile(_some(attenuation, subject, sampled_px), WINDOW_PERCENT)
     below, above = look.latitude
     low, high = low - below * (high - low), high + above * (high - low)
-    shown = np.clip((attenuation - np.float32(low)) / np.float32(max(high - low, 1e-3)), 0, 1)
+    shown = attenuation  # in place from here on: several views are in memory at a time
+    shown -= np.float32(low)
+    shown /= np.float32(max(high - low, 1e-3))
+    np.clip(shown, 0, 1, out=shown)
     if look.style == "clahe":
         shown = equalised(shown, patient)
     elif look.style == "vendor":
-        shown = _toned(shown, float(np.median(_some(shown, subject, sampled_px))), look)
-    values = np.rint(shown * 65535).astype(np.uint16)
+        _tone(shown, float(np.median(_some(shown, subject, sampled_px))), look)
+    shown *= 65535
+    values = np.rint(shown, out=shown).astype(np.uint16)
     if polarity == "bone_dark":
         values = 65535 - values
     if look.masked and inside is not None:
@@ -138,14 +143,17 @@ def _evened(attenuation: np.ndarray, median: float, look: Look) -> np.ndarray:
     return lifted
 
 
-def _toned(shown: np.ndarray, median: float, look: Look) -> np.ndarray:
+def _tone(shown: np.ndarray, median: float, look: Look) -> None:
     """A power that brings the patient's median to `grey`, within reason, and the S-shaped curve around the middle."""
     power = np.log(look.grey) / np.log(min(max(median, 0.05), 0.95))
-    shown = shown ** np.float32(min(max(power, 0.5), 3.0))
+    np.power(shown, np.float32(min(max(power, 0.5), 3.0)), out=shown)
     if look.curve > 0:
-        steep = np.tanh(np.float32(look.curve) * (shown - np.float32(0.5)))
-        shown = (steep / np.float32(np.tanh(look.curve / 2)) + 1) / 2
-    return shown
+        shown -= np.float32(0.5)
+        shown *= np.float32(look.curve)
+        np.tanh(shown, out=shown)
+        shown /= np.float32(np.tanh(look.curve / 2))
+        shown += 1
+        shown /= 2
 
 
 def _limited(band: np.ndarray) -> np.ndarray:
@@ -163,8 +171,8 @@ def equalised(shown: np.ndarray, patient: np.ndarray) -> np.ndarray:
     """Contrast-limited adaptive histogram equalisation of values 0-1, (H, W) float32, by the patient's pixels."""
     height, width = shown.shape
     places = [np.arange(size, dtype=np.float32) * TILES / size for size in (height, width)]
-    tile = places[0].astype(np.intp)[:, None] * TILES + places[1].astype(np.intp)
-    grey = (shown * (GREYS - 1)).astype(np.intp)
+    tile = places[0].astype(np.int32)[:, None] * TILES + places[1].astype(np.int32)
+    grey = (shown * (GREYS - 1)).astype(np.int32)
     histogram = np.bincount((tile * GREYS + grey)[patient], minlength=TILES * TILES * GREYS).astype(np.float32)
     histogram = histogram.reshape(TILES * TILES, GREYS) + 1e-3
     mean = histogram.mean(axis=1, keepdims=True)

@@ -169,10 +169,11 @@ def source_of(text: str, kind: PhraseKind) -> str | None:
 
 def with_splits(name: str, drafts: list[Draft]) -> tuple[Phrase, ...]:
     """The phrases of a name with their splits: all variants of a base phrase are on the same side."""
-    test = _held_out(name, [content_bag(text) for text, _ in drafts])
+    bags = [content_bag(text) for text, _ in drafts]
+    test = _held_out(name, bags)
     return tuple(
-        Phrase(text, kind, "test" if content_bag(text) in test else "train", source_of(text, kind))
-        for text, kind in drafts
+        Phrase(text, kind, "test" if bag in test else "train", source_of(text, kind))
+        for (text, kind), bag in zip(drafts, bags, strict=True)
     )
 
 

@@ -47,16 +47,17 @@ def draw(image: np.ndarray, layers: Sequence[Layer]) -> np.ndarray:
     scale = _scale(image.shape)
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     grey = Image.fromarray(to_display(image)).resize(size, Image.Resampling.BICUBIC)
-    canvas = np.repeat(np.asarray(grey, np.float32)[..., None], 3, axis=2)
+    canvas = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
     line = max(2, round(max(size) / 450))
     colours = [layer.colour or distinct_colour(i) for i, layer in enumerate(layers)]
     masks = [_resized(layer.mask, size) for layer in layers]
     for layer, colour, mask in zip(layers, colours, masks, strict=True):
         if layer.fill:
-            canvas[mask] += FILL * (np.array(colour, np.float32) - canvas[mask])
+            covered = canvas[mask].astype(np.float32)
+            canvas[mask] = np.rint(covered + FILL * (np.array(colour, np.float32) - covered))
     for colour, mask in zip(colours, masks, strict=True):
         canvas[_contour(mask, line)] = colour
-    picture = Image.fromarray(np.rint(canvas).astype(np.uint8))
+    picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     for layer in layers:
         _draw_prompt(pen, layer, scale, line)

@@ -123,6 +123,7 @@ WALK = """
             return sum;
         }};
         met[ray][0] &= ~1u;  // what nobody asked for
+        unsigned int* seen = wp::address(bits, view, pixel, 0);  // the words of a pixel lie together
         for (int word = 0; word < words; ++word) {{
             for (unsigned int rest = met[ray][word]; rest; rest &= rest - 1) {{
                 const int slot = 32 * word + lowest_bit(rest);
@@ -131,7 +132,7 @@ WALK = """
                     const int output = part_of.data[part];
                     // alone it may be too thin, and one of many in a group
                     if (path[ray][slot] >= min_path_mm || through(member_start, members, output) >= min_path_mm)
-                        *wp::address(bits, view, pixel, output / 32) |= 1u << (output % 32);
+                        seen[output / 32] |= 1u << (output % 32);
                 }}
             }}
         }}

@@ -8,6 +8,7 @@ cannot show (`absent`). A figure that was not measured stays "not measured".
 """
 
 import argparse
+import csv
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from statistics import mean
 
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Checkpoint, Metrics
+from fluorosam_cli.evaluation.evaluate import SAMPLES
+from fluorosam_cli.geometry.views import RANDOM
 
 PROMPTS = ("text", "text+1", "text+3", "text+8")
 # parts of the body: names, Dice wanted from text alone
@@ -56,7 +59,7 @@ def main() -> None:
         "batch": str(header.training.get("batch", UNKNOWN)),
         "seed": str(header.seed),
         "sha256": header.weights_sha256,
-        "simulated": simulated(found.get("simulated")),
+        "simulated": simulated(options.evaluations / "simulated" / SAMPLES),
         "simulated_images": images(found.get("simulated")),
         "real": real(found.get("real"), found.get("negative")),
         "real_images": images(found.get("real")),
@@ -91,24 +94,35 @@ def dice(metrics: Metrics, structure: str, prompt: str) -> str:
     return UNKNOWN
 
 
-def simulated(metrics: Metrics | None) -> str:
-    """Mean Dice over the structures of each part."""
-    if metrics is None:
+def simulated(samples: Path) -> str:
+    """Mean Dice over the structures of each part, of all views and of those that are no random ones."""
+    if not samples.is_file():
         return UNKNOWN
-    lines = [["structures", "number", "text alone", "goal", "", "+ 3 clicks"]]
+    with open(samples, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["dice"]]
+    lines = [
+        ["structures", "number", "text alone", "goal", "", "+ 3 clicks", "standard views: text alone", "+ 3 clicks"]
+    ]
     for part, (pattern, goal) in PARTS.items():
-        values = {
-            prompt: [
-                each.scores.dice.mean
-                for each in metrics.structures
-                if each.prompt == prompt and each.scores.dice and re.fullmatch(pattern, kind(each.structure))
-            ]
-            for prompt in ("text", "text+3")
-        }
-        text, clicked = (f"{mean(v):.3f}" if v else UNKNOWN for v in values.values())
-        met = "met" if values["text"] and mean(values["text"]) >= goal else "missed"
-        lines.append([part, str(len(values["text"])), text, f"{goal:.2f}", met, clicked])
+        mine = [row for row in rows if re.fullmatch(pattern, kind(row["structure"]))]
+        standard = [row for row in mine if row["view"] != RANDOM]
+        number = len({row["structure"] for row in mine if row["prompt"] == "text"})
+        text, clicked, *of_standard = (
+            mean_of_structures(some, prompt) for some in (mine, standard) for prompt in ("text", "text+3")
+        )
+        met = UNKNOWN if text is None else "met" if text >= goal else "missed"
+        shown = [UNKNOWN if each is None else f"{each:.3f}" for each in (text, clicked, *of_standard)]
+        lines.append([part, str(number), shown[0], f"{goal:.2f}", met, *shown[1:]])
     return table(lines)
+
+
+def mean_of_structures(rows: list[dict[str, str]], prompt: str) -> float | None:
+    """The mean over structures of the mean over each one's images."""
+    dices: dict[str, list[float]] = {}
+    for row in rows:
+        if row["prompt"] == prompt:
+            dices.setdefault(row["structure"], []).append(float(row["dice"]))
+    return mean(mean(values) for values in dices.values()) if dices else None
 
 
 def kind(name: str) -> str:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The built-in checkpoint, from three bodies and our own phantoms: simulated X-rays, words, shards, training, scores.
-# Interrupted? The same command continues. Timed in parts on two shared CPU cores: bodies 3 minutes,
-# 2030 views 31, shards 2, words 5; training ran at 27 and 16 images a second, so for an hour; 2 GB of disk.
+# Interrupted? The same command continues. Timed in parts on two shared CPU cores: bodies 3 minutes, views 20 (2300 of
+# the 3200 took 15), shards 3, words 5; training ran at 27 and 16 images a second, so for an hour; 3 GB of disk.
 #
 #   WHOLE_BODY  labels.nii.gz, body.nii.gz and labels.json of a whole-body label phantom (HU are drawn: phantom_hu.py)
 #   CHEST, ABDOMEN  ct.nii.gz and seg.nii.gz (with labels.json) of one labelled CT each
@@ -34,18 +34,21 @@ fluoro segment-ct "$out/phantoms/scans" --labels "$out/phantoms/labels" -o "$out
 
 step "2/6  views of bodies that are deformed in turn; more than a quarter are frontal chests"
 render() {  # NAME CASES VIEWS DEFORMED NUMBER ...
-  fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed $((10 * seed + $5)) "${@:6}" --size 256 \
-    --integrals --integrals-size 192 --tools-per-view 0-2 -o "$out/views/$1" --resume
+  fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed $((10 * seed + $5)) --tools-per-view 0-2 \
+    "${@:6}" --size 256 --integrals --integrals-size 192 -o "$out/views/$1" --resume
 }
 frontal=(--random-share 0 --view chest_pa --view chest_ap --view chest_supine_portable)
 any=(--random-share 0.25)
+lines=(--tools airway_tubes --tools gastric_tubes --tools venous_lines --tools cardiac_devices --tools chest_tube)
 render chest_frontal ct_chest 300 9 1 "${frontal[@]}"
 render whole_frontal ct_whole 50 4 2 "${frontal[@]}"
-render whole_any ct_whole 120 3 3 "${any[@]}"
-render phantoms_any ct_phantoms 32 1 4 "${any[@]}"
+render whole_any ct_whole 240 6 3 "${any[@]}"
+render phantoms_any ct_phantoms 40 1 4 "${any[@]}"
 render phantoms_frontal ct_phantoms 8 1 5 "${frontal[@]}"
 render abdomen_any ct_abdomen 200 5 6 "${any[@]}"
 render chest_any ct_chest 120 3 7 "${any[@]}"
+render chest_lines ct_chest 240 7 8 "${frontal[@]}" "${lines[@]}" --tools-per-view 1-3
+render whole_lines ct_whole 40 3 9 "${frontal[@]}" "${lines[@]}" --tools-per-view 1-3
 
 step "3/6  shards at 256 px: one whole body and two phantoms held out for testing, one phantom for choosing"
 fluoro describe -o "$out/descriptions" --resume

@@ -10,6 +10,7 @@ from fluorosam_cli.commands.stage import Stage, command
 
 if TYPE_CHECKING:
     from fluorosam_cli.render.settings import Tooling
+    from fluorosam_cli.tools.catalogue import Tool
 
 
 def register(app: typer.Typer) -> None:
@@ -52,8 +53,11 @@ def render(
         str, typer.Option(help="Tools and implants in a view: a number or a range such as 0-4.")
     ] = "0",
     tools: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of STL, OBJ or PLY tools, used instead of the catalogue.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            help="Only this family, design or size of the catalogue, or folder of STL, OBJ or PLY. May be repeated.",
+            show_default="all of the catalogue",
+        ),
     ] = None,
     augment_anatomy: Annotated[
         int,
@@ -177,7 +181,7 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise UsageError(f"{option} {value}: not known", f"give {', '.join(choices[:-1])} or {choices[-1]}")
 
 
-def _tooling(per_view: str, folders: list[Path] | None) -> "Tooling":
+def _tooling(per_view: str, wanted: list[str] | None) -> "Tooling":
     """The tools that may appear, and the fewest and most of them in a view."""
     from fluorosam_cli.errors import UsageError
     from fluorosam_cli.render.settings import Tooling
@@ -189,21 +193,33 @@ def _tooling(per_view: str, folders: list[Path] | None) -> "Tooling":
             f"--tools-per-view {per_view}: not a number of tools", f"give a number up to {MAX_TOOLS}, or a range as 0-4"
         )
     most = int(high or low)
-    if folders and not most:
+    if wanted and not most:
         raise UsageError("--tools needs --tools-per-view", "add --tools-per-view 0-4")
-    if not most:
-        return Tooling()
-    if folders:
-        from fluorosam_cli.errors import FluoroError
-        from fluorosam_cli.render.physics import all_materials
-        from fluorosam_cli.tools.meshes import load_tools
+    return Tooling(_tools(wanted or []), (int(low), most)) if most else Tooling()
 
-        found = tuple(load_tools(*folders))
-        for tool in found:  # before anything is rendered
-            if tool.material not in all_materials():
-                known = ", ".join(all_materials())
-                raise FluoroError(f"{tool.file}: material {tool.material} is not known", f"known are {known}")
-        return Tooling(found, (int(low), most))
+
+def _tools(wanted: list[str]) -> "tuple[Tool, ...]":
+    """What folders hold and the catalogue calls by these names or words; all of the catalogue where there are none."""
+    from fluorosam_cli.errors import FluoroError, UsageError
+    from fluorosam_cli.render.physics import all_materials
+    from fluorosam_cli.text.phrases import matches, meanings
     from fluorosam_cli.tools.catalogue import catalogue
+    from fluorosam_cli.tools.meshes import load_tools
 
-    return Tooling(catalogue(), (int(low), most))
+    if not wanted:
+        return catalogue()
+    own = load_tools(*(Path(word) for word in wanted if Path(word).is_dir()))
+    for tool in own:  # before anything is rendered
+        if tool.material not in all_materials():
+            known = ", ".join(all_materials())
+            raise FluoroError(f"{tool.file}: material {tool.material} is not known", f"known are {known}")
+    asked: set[str] = set()
+    labels = {tool.name: {tool.name, tool.design, tool.family} for tool in catalogue()}
+    for word in wanted:
+        names = {word, *meanings(word)} & set().union(*labels.values())
+        if not names and not Path(word).is_dir():
+            near = [match.name for match in matches(word) if any(match.name in each for each in labels.values())]
+            hint = f"did you mean {' or '.join(near[:3])}?" if near else "`fluoro info tools` lists the catalogue"
+            raise UsageError(f"--tools {word}: neither a folder nor a tool of the catalogue", hint)
+        asked |= names
+    return (*own, *(tool for tool in catalogue() if labels[tool.name] & asked))

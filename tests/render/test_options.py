@@ -74,11 +74,32 @@ def test_the_raw_intensity_is_a_share_of_the_open_beam(cases, tmp_path, fluoro):
     assert read_header(tmp_path / "views" / "views.json", Views).without == ["noise", "scatter"]
 
 
+def test_only_the_tools_named_are_shown(cases, tmp_path, fluoro):
+    words = (
+        "--views",
+        6,
+        "--size",
+        32,
+        "--tools-per-view",
+        "1-2",
+        "--tools",
+        "clothing_and_jewellery",
+        "--tools",
+        "ECG lead",
+    )
+    code, _, err = fluoro("render", cases / "one", *words, "-o", tmp_path / "views")
+    assert code == 0, err
+    shown = [tool for view in views_of(tmp_path / "views") for tool in view.tools]
+    assert shown
+    assert all(tool.family == "clothing_and_jewellery" or tool.name.startswith("ecg_lead") for tool in shown)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--tools-per-view", "many"), "not a number of tools"),
         (("--tools-per-view", "4-2"), "not a number of tools"),
+        (("--tools-per-view", "1", "--tools", "femur"), "neither a folder nor a tool of the catalogue"),
         (("--look", "pretty"), "--look pretty: not known"),
         (("--without", "gravity"), "not a term of the physics"),
         (("--poses", "nowhere.json"), "nowhere.json"),

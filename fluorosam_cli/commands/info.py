@@ -48,7 +48,9 @@ def info(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", help="With tools: draw a contact sheet of them all.", metavar="OUT.png")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", envvar="FLUORO_INFO_JSON", help="Print one JSON object on stdout.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Debug messages and tracebacks.")] = False,
 ) -> None:
     """Say what this installation knows and has found."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fluorosam_cli.commands.stage import Stage, command
-from fluorosam_cli.errors import UsageError
+from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from fluorosam_cli.dataset.annotated import Patients
     from fluorosam_cli.dataset.pictures import Source
 
 log = logging.getLogger("fluoro")
@@ -69,8 +70,13 @@ def pack(
     if verify:
         stage.folder = sources[0]
         return {"failed": [f"{f / name}: absent, or not what {HEADER} says" for f in sources for name in differing(f)]}
-    found = [_source(path, read_patients(patients)) for path in sources]
-    plan = plan_pack(found, descriptions, size, _held("--val", val), _held("--test", test), stage.seed, codec.value)
+    persons = read_patients(patients)
+    found = [_source(path, persons) for path in sources]
+    if patients is not None and not persons.met:
+        raise FluoroError(f"{patients}: names none of the images", "name them as their files, folders inside included")
+    _list([f"{patients}: {name}: no such image with masks" for name in persons.unmet])
+    held = _held("--val", val), _held("--test", test)
+    plan = plan_pack(found, descriptions, size, *held, stage.seed, codec.value)
     _list([problem for source in found for problem in source.problems])
     images = len(plan.pictures)
     split = {name: sum(s == name for s in plan.cases.values()) for name in SPLITS}
@@ -78,6 +84,9 @@ def pack(
         return stage.plan(images=images, cases=split, structures=len(plan.structures), phrases=len(plan.phrases))
     inputs = [file for source in found for file in source.headers]
     inputs += [folder / "descriptions.json" for folder in descriptions]
+    inputs += [Path(file) for file, value in zip((val, test), held, strict=True) if not isinstance(value, float)]
+    inputs += [] if patients is None else [patients]
+    stage.resolved["images_sha256"] = [source.content_sha256() for source in found if source.content_sha256]
     with stage.output(HEADER, inputs=inputs) as output:
         if output.finished:
             header = read_header(output.path / HEADER, Shards)
@@ -88,7 +97,7 @@ def pack(
     return {"images": images, "masks": masks, "cases": split, "structures": len(header.structures)}
 
 
-def _source(path: Path, patients: dict[str, str]) -> "Source":
+def _source(path: Path, patients: "Patients") -> "Source":
     from fluorosam_cli.dataset.annotated import find_annotated
     from fluorosam_cli.dataset.rendered import find_views
     from fluorosam_cli.dataset.user_images import is_user_data

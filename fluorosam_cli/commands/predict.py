@@ -40,7 +40,9 @@ def predict(
     mask: Annotated[
         Path | None, typer.Option(help="A rough mask of the image's size, white inside.", show_default=False)
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every structure that is in the image.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", envvar="FLUORO_PREDICT_ALL", help="Every structure that is in the image.")
+    ] = False,
     prompts: Annotated[
         Path | None, typer.Option(help='prompts.json, or a list such as [{"text": "heart"}].', show_default=False)
     ] = None,

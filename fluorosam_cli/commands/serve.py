@@ -30,7 +30,9 @@ def serve(
     token: Annotated[
         str | None, typer.Option(help="What the page's address must contain.", show_default="made up where needed")
     ] = None,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", envvar="FLUORO_SERVE_OPEN", help="Open the page in a browser.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threshold: Annotated[float, typer.Option(help="A pixel is in the mask above this probability.")] = 0.5,
     verbose: Annotated[bool, typer.Option("--verbose", help="Debug messages and tracebacks.")] = False,

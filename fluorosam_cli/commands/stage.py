@@ -35,12 +35,20 @@ def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise UsageError(f"{path}: cannot be read ({error.strerror})", "check the path after --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML ({error})", "mend the file") from error
-    known = {str(p.name) for p in ctx.command.params} - {"config", "help"}
+    known = {_key(p): str(p.name) for p in ctx.command.params}
+    for key in ("config", "help", "verbose"):  # read before any file is
+        known.pop(key, None)
     values = {key.replace("-", "_"): value for key, value in data.items()}
-    for key in values.keys() - known:
+    for key in values.keys() - known.keys():
         raise UsageError(f"{path}: unknown key {key!r}", f"keys of this command: {', '.join(sorted(known))}")
-    ctx.default_map = {**(ctx.default_map or {}), **values}
+    ctx.default_map = {**(ctx.default_map or {}), **{known[key]: value for key, value in values.items()}}
     return path
+
+
+def _key(parameter: Any) -> str:
+    """What a file calls an option: its long name without dashes; an argument's own name."""
+    long = (option.removeprefix("--") for option in parameter.opts if option.startswith("--"))
+    return next(long, str(parameter.name)).replace("-", "_")
 
 
 COMMON = {

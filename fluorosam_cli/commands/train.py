@@ -34,7 +34,12 @@ def train(
     ] = None,
     from_: Annotated[
         str | None,
-        typer.Option("--from", help="Fine-tune this checkpoint or run folder, or `builtin`.", show_default=False),
+        typer.Option(
+            "--from",
+            envvar="FLUORO_TRAIN_FROM",
+            help="Fine-tune this checkpoint or run folder, or `builtin`.",
+            show_default=False,
+        ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="How prompts are simulated: fluoro, fluorosam or sam-med2d.")] = "fluoro",
     epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the training images.")] = 10.0,
@@ -51,7 +56,8 @@ def train(
         int | None, typer.Option(min=1, help="Decoder rounds: 1 + those with clicks.", show_default="the recipe's")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak.", show_default="the recipe's, of which one is for --from and --init")
+        float | None,
+        typer.Option(min=0, help="Peak.", show_default="the recipe's, of which one is for --from and --init"),
     ] = None,
     augment: Annotated[Literal["off", "weak", "full"], typer.Option(help="Randomisation of the images.")] = "full",
     show_augmentations: Annotated[
@@ -132,7 +138,7 @@ def train(
         travel=travel,
     )
     rules = find_recipe(recipe)
-    rate = learning_rate or (rules.tuning_rate if from_ or init else rules.learning_rate)
+    rate = learning_rate if learning_rate is not None else (rules.tuning_rate if from_ or init else rules.learning_rate)
     settings = TrainSettings(
         origin=origin,
         recipe=replace(rules, rounds=rounds or rules.rounds, learning_rate=rate),

@@ -13,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -61,7 +62,15 @@ def _plane(one: Slice) -> np.ndarray | None:
         return None
 
 
+_asking = threading.Lock()  # requests and frames of two threads would mix
+
+
 def _decode_apart(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
+    with _asking:
+        yield from _asked(source, frames)
+
+
+def _asked(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     process = _process(os.getpid())
     assert process.stdin is not None
     assert process.stdout is not None

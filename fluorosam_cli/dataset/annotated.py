@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,27 @@ from fluorosam_cli.errors import FluoroError
 ReadImage = Callable[[Path], tuple[np.ndarray, float]]  # (H, W) numbers with bone bright; pixel spacing in mm or NaN
 
 
-def find_annotated(path: Path, read_image: ReadImage, patients: Mapping[str, str]) -> Source:
+@dataclass
+class Patients:
+    """Which images are of one person: a table by the images' names, with their ending or without."""
+
+    of_image: dict[str, str] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+
+    def case_of(self, image: UserImage) -> str:
+        """The patient's name, or the image's own where the table does not list it."""
+        name = next((name for name in (image.name, image.name + image.path.suffix) if name in self.of_image), None)
+        if name is None:
+            return image.name
+        self.met.add(name)
+        return self.of_image[name]
+
+    @property
+    def unmet(self) -> list[str]:
+        return sorted(self.of_image.keys() - self.met)
+
+
+def find_annotated(path: Path, read_image: ReadImage, patients: Patients) -> Source:
     """A folder `images/`, `masks/<id>/<structure>.png`, or a COCO file. An image is a case of its own, or a patient's.
 
     A structure with an empty mask is absent. One without a mask is unknown: nobody may have looked for it.
@@ -23,22 +44,23 @@ def find_annotated(path: Path, read_image: ReadImage, patients: Mapping[str, str
     unknown = [f"{path}: {name} names no structure ({count} masks)" for name, count in found.skipped.items()]
     return Source(
         path=path,
-        cases=[patients.get(image.name, image.name) for image in found.images],
+        cases=[patients.case_of(image) for image in found.images],
         names=frozenset(found.structures),
         read=partial(_read, found, read_image),
         headers=[path] if path.is_file() else [],
+        content_sha256=lambda: found.sha256,
         problems=[*unknown, *(f"{path}: {problem}" for problem in found.problems)],
     )
 
 
-def read_patients(path: Path | None) -> dict[str, str]:
-    """Image -> patient, from a CSV file with these two columns; empty without a file."""
+def read_patients(path: Path | None) -> Patients:
+    """From a CSV file with the columns image and patient; empty without a file."""
     if path is None:
-        return {}
+        return Patients()
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
-            return {Path(row["image"]).stem: row["patient"].strip() for row in rows if row["patient"].strip()}
+            return Patients({r["image"].strip(): r["patient"].strip() for r in rows if r["patient"].strip()})
     except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error) as error:
         raise FluoroError(
             f"{path}: no table of images and patients", "give a CSV file, first line image,patient"

@@ -84,15 +84,14 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
         side = c.masks_px or c.size_px
         r = c.randomisation
         rng = np.random.default_rng([c.seed, 1, position])
-        sample = self.reader[index]
-        flipped = rng.random() < r.flip and self.mirror.allows(sample)
-        named = self.mirror.other(sample.structures) if flipped else sample.structures
-        chosen, structures, present = self._choose(sample, named, flipped, rng)
+        sample = self._askable(index)
+        flipped = rng.random() < r.flip and self.mirror.allows(sample) and any(map(len, self._asked(sample, True)[1:]))
+        chosen, structures, present = self._choose(sample, flipped, rng)
         picture = self._picture(sample, rng)
         warp = draw_warp(rng, r, flipped, sample.inner_hw[1] / sample.image.shape[1])
         image = warped(picture, warp, c.size_px)
         masks = warped_masks(sample, chosen[present], warp, side)
-        sides = Sides.of(sample.boxes_xyxy, self.side[sample.structures], sample.image.shape[1])
+        sides = Sides.of(sample.boxes_xyxy, self.side[sample.structures], sample.image.shape[1], flipped)
         image, field = appearance(image, r, rng, sides)
         if field is not None:
             masks &= _at_centres(field, side)
@@ -117,24 +116,41 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
             "uniform": torch.from_numpy(rng.random((c.prompts, c.draws), dtype=np.float32)),
         }
 
+    def _askable(self, index: int) -> Sample:
+        """Image `index`, or the next of which anything can be asked."""
+        for ahead in range(len(self.reader)):
+            sample = self.reader[(index + ahead) % len(self.reader)]
+            if any(map(len, self._asked(sample, False)[1:])):
+                return sample
+        raise FluoroError(
+            f"{self.reader.folder}: no image has a mask of 0.1 to 90 % of its area that is asked for",
+            "add images that show more, or exclude fewer structures",
+        )
+
+    def _asked(self, sample: Sample, flipped: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The masks' structures (m,), in the mirror's names if flipped, -1: none; the rows that may be asked for; the
+        structures known to be absent that may be.
+        """
+        named = self.mirror.other(sample.structures) if flipped else sample.structures
+        inside = usable(sample)
+        absent = self.mirror.other(sample.absent) if flipped else sample.absent
+        wanted = ~self.excluded
+        inside = inside[(named[inside] >= 0) & wanted[named[inside]]]
+        return named, inside, absent[(absent >= 0) & wanted[absent]]
+
     def _choose(
-        self, sample: Sample, named: np.ndarray, flipped: bool, rng: np.random.Generator
+        self, sample: Sample, flipped: bool, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mask rows, structures and presence of P prompts; `named` (m,) are the masks' structures, -1: not asked for.
+        """Mask rows, structures and presence of P prompts.
 
         Present ones are drawn by the fourth root of their areas, tools more often: over rendered views 14 % are tools.
         Absent ones are drawn from those known to be absent.
         """
         count = self.config.prompts
-        inside = usable(sample)
-        inside = inside[(named[inside] >= 0) & ~self.excluded[named[inside]]]
-        absent = self.mirror.other(sample.absent) if flipped else sample.absent
-        absent = absent[(absent >= 0) & ~self.excluded[absent]]
+        named, inside, absent = self._asked(sample, flipped)
         present = rng.random(count) >= (self.config.absent_share if len(absent) else 0)
         if not len(inside):
             present[:] = False
-            if not len(absent):
-                raise FluoroError(f"case {sample.case}: a view shows no usable mask", "render other views")
         chosen = np.zeros(count, int)
         if len(inside):
             weight = shares_of_present(sample.areas_px[inside], self.is_tool[named[inside]])

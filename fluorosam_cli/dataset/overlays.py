@@ -23,9 +23,11 @@ class Sides:
     right: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, boxes_xyxy: np.ndarray, side: np.ndarray, width: int) -> "Sides":
-        """From boxes (m, 4) of structures whose side is -1 (left), 1 (right) or 0 (neither)."""
+    def of(cls, boxes_xyxy: np.ndarray, side: np.ndarray, width: int, flipped: bool = False) -> "Sides":
+        """From boxes (m, 4), not yet flipped, of structures whose side is -1 (left), 1 (right) or 0 (neither)."""
         middle = (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2 / width
+        if flipped:
+            middle, side = 1 - middle, -side
         has_left, has_right = bool((side < 0).any()), bool((side > 0).any())
         if has_left != has_right:
             return cls((0, 1), None) if has_left else cls(None, (0, 1))

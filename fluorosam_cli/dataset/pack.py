@@ -33,7 +33,6 @@ class PackPlan:
     structures: list[str]
     cases: dict[str, Split]
     integrals: IntegralsHeader | None
-    bone_bright: bool
     size_px: int
     codec: str
 
@@ -71,7 +70,6 @@ def plan_pack(
         structures=structures,
         cases=split_cases(list(dict.fromkeys(p.case for p in pictures)), val, test, seed),
         integrals=merged_integrals([source.integrals for source in sources], size_px),
-        bone_bright=sources[0].bone_bright,
         size_px=size_px,
         codec=codec,
     )
@@ -138,7 +136,7 @@ def pack(plan: PackPlan, output: Output, track: Track = silent) -> Shards:
             shards.append(Shard(file=path.name, split=split, images=count, masks=masks, sha256=sha256_of(path)))
     header = Shards(
         size_px=plan.size_px,
-        polarity="bone_bright" if plan.bone_bright else "bone_dark",
+        polarity="bone_bright",
         structures=plan.structures,
         cases=plan.cases,
         phrases=plan.phrases,
@@ -161,7 +159,7 @@ def _write(plan: PackPlan, output: Output, path: Path, pictures: Iterator[Planne
     def images() -> Iterator[PackedImage]:
         for planned in pictures:
             picture = planned.source.read(planned.number)
-            invert = planned.source.bone_bright != plan.bone_bright
+            invert = not planned.source.bone_bright
             yield packed(picture, cases[planned.case], numbers, plan.size_px, plan.integrals, invert)
             output.done += 1
 

@@ -47,6 +47,7 @@ class Source:
     names: frozenset[str]  # of all their masks
     read: Callable[[int], Picture]
     headers: list[Path]  # files that decide what is in it
+    content_sha256: Callable[[], str] | None = None  # of pictures that no header describes
     bone_bright: bool = True
     integrals: IntegralsHeader | None = None
     case_sha256: Mapping[str, str] = field(default_factory=dict)

@@ -4,15 +4,18 @@ Names are understood by the lexicon, so `lung_left` in a folder of radiographs m
 outline it. Images are only found here; whoever reads them passes their size on to `read_masks`.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from fluorosam_cli.artefacts import sha256_of
 from fluorosam_cli.dataset import coco
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.text.phrases import is_name, resolve
@@ -36,6 +39,17 @@ class UserImages:
     structures: list[str]  # those of which any image has a mask, sorted
     skipped: dict[str, int] = field(default_factory=dict)  # names that mean no structure -> how many masks have them
     problems: list[str] = field(default_factory=list)  # images without masks, masks without image
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over the contents of all images and masks and what they are called."""
+        digest = hashlib.sha256()
+        for item in self.images:
+            digest.update(f"{item.name}\0{sha256_of(item.path)}\n".encode())
+            for structure, mask in item.masks.items():
+                content = sha256_of(mask) if isinstance(mask, Path) else json.dumps(mask, sort_keys=True)
+                digest.update(f"{structure}\0{content}\n".encode())
+        return digest.hexdigest()
 
 
 def is_user_data(path: Path) -> bool:

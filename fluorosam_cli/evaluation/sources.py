@@ -1,11 +1,9 @@
 """Where images with known masks come from: shards, or a user's folder or COCO file. Both give `Scene`s."""
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +84,7 @@ class UserSource:
 
     def __init__(self, found: UserImages) -> None:
         self.structures, self.unknown_names, self.problems = found.structures, found.skipped, found.problems
-        self._images = found.images
+        self._found, self._images = found, found.images
 
     def __len__(self) -> int:
         return len(self._images)
@@ -112,16 +110,9 @@ class UserSource:
             for name in self.structures
         }
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Over the contents of all images and masks and what they are called."""
-        digest = hashlib.sha256()
-        for item in self._images:
-            digest.update(f"{item.name}\0{sha256_of(item.path)}\n".encode())
-            for structure, mask in item.masks.items():
-                content = sha256_of(mask) if isinstance(mask, Path) else json.dumps(mask, sort_keys=True)
-                digest.update(f"{structure}\0{content}\n".encode())
-        return digest.hexdigest()
+        return self._found.sha256
 
 
 Source = ShardSource | UserSource

@@ -132,7 +132,7 @@ def noc_scores(rows: Sequence[Row], resampling: Resampling, cap: int) -> list[Cl
                 tries.setdefault((row.image, row.structure), []).append(row)
         firsts = [one[0] for one in tries.values()]
         for goal in GOALS if tries else ():
-            pairs = [[(row.clicks, row.iou or 0.0) for row in one] for one in tries.values()]
+            pairs = [[(row.clicks, row.iou or 0.0) for row in one if row.clicks <= cap] for one in tries.values()]
             needed = [clicks_needed(one, goal, cap) for one in pairs]
             failed = [all(value < goal for _, value in one) for one in pairs]
             found.append(

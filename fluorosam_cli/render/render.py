@@ -199,7 +199,7 @@ def _in_processes(
 ) -> Iterator[View | Failure]:
     """Like `_rendered`, in one process per device; each takes every so-manyth case."""
     context = get_context("spawn")
-    queue: Queue[View | Failure | None] = context.Queue(4 * len(devices))
+    queue: Queue[View | Failure | Exception | None] = context.Queue(4 * len(devices))
     threads = max(1, settings.threads // len(devices))
     workers = []
     for number, device in enumerate(devices):
@@ -219,6 +219,8 @@ def _in_processes(
                         f"a render process ended with exit code {ended[0]}", "continue with --resume on fewer --gpus"
                     ) from None
                 continue
+            if isinstance(item, Exception):
+                raise item
             if item is None:
                 running -= 1
             else:
@@ -228,10 +230,21 @@ def _in_processes(
             worker.terminate()
 
 
-def _work(queue: "Queue[View | Failure | None]", cases: list[CaseFolder], out: Path, settings: Settings, done: Done):
+def _work(
+    queue: "Queue[View | Failure | Exception | None]",
+    cases: list[CaseFolder],
+    out: Path,
+    settings: Settings,
+    done: Done,
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's business
-    for item in _rendered(cases, out, settings, done):
-        queue.put(item)
-    queue.put(None)
+    try:
+        for item in _rendered(cases, out, settings, done):
+            queue.put(item)
+        queue.put(None)
+    except (FluoroError, OSError) as error:  # raised again by the parent
+        queue.put(error)
+    except Exception as error:
+        queue.put(FluoroError(f"unexpected {type(error).__name__}: {error}", "repeat with --gpus 1 --verbose"))
     queue.close()
     queue.join_thread()

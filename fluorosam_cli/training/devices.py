@@ -6,6 +6,7 @@ torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; under S
 
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 @dataclass(frozen=True)
 class Devices:
-    """`world` processes on "cuda" or "cpu". `rank` is None where this process starts them."""
+    """`world` processes on "cuda" or "cpu". `rank` is None where this process starts them, or works alone."""
 
     kind: str
     world: int
@@ -53,7 +54,16 @@ def choose_devices(gpus: int | None, device: str) -> Devices:
 
     Raises FluoroError when the GPUs asked for are not there, UsageError for a contradiction.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device {device}: not known", "use auto, cpu, cuda or cuda:N")
     found = torch.cuda.device_count() if device != "cpu" and gpus != 0 else 0
+    number = device.partition(":")[2]
+    if number:
+        if gpus not in (None, 1):
+            raise UsageError(f"--gpus {gpus} and --device {device} exclude each other", "give one of them")
+        if int(number) >= found:
+            raise FluoroError(f"{found or 'no'} CUDA devices; --device {device} was requested", "check nvidia-smi")
+        return Devices("cuda", 1, local_rank=int(number))
     if all(name in os.environ for name in LAUNCHER):
         rank, world, local = (int(os.environ[name]) for name in LAUNCHER)
         if gpus not in (None, 0, world):
@@ -86,7 +96,7 @@ def run(work: Callable[[Process], None], devices: Devices) -> None:
         _joined(work, devices, devices.rank, devices.local_rank, "env://")
     elif devices.world == 1:
         keep_freed_memory()
-        work(Process(0, 1, _device(devices, 0)))
+        work(Process(0, 1, _device(devices, devices.local_rank)))
     else:
         _start(work, devices)
 

@@ -90,5 +90,7 @@ def test_sides_are_read_from_the_structures():
     assert frontal == Sides((0.65, 1), (0, 0.35))
     assert Sides.of(boxes, np.array([1, -1, 0]), 90) == Sides((0, 0.35), (0.65, 1))
     assert Sides.of(boxes, np.array([-1, 0, 0]), 90) == Sides((0, 1), None)  # a left hand
+    assert Sides.of(boxes, np.array([-1, 0, 0]), 90, flipped=True) == Sides(None, (0, 1))  # it is a right one now
+    assert Sides.of(boxes, np.array([-1, 1, 0]), 90, flipped=True) == frontal
     assert Sides.of(boxes, np.array([0, 0, 0]), 90) == Sides()
     assert Sides.of(boxes[[0, 0]], np.array([-1, 1]), 90) == Sides()  # a lateral view

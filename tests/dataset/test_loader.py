@@ -21,6 +21,7 @@ from fluorosam_cli.dataset.pictures import Annotation, Picture, packed
 from fluorosam_cli.dataset.randomisation import FULL, OFF
 from fluorosam_cli.dataset.shards import HEADER, ShardReader, write_shard
 from fluorosam_cli.dataset.sheet import write_sheet
+from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render.materials import MATERIALS
 from tests.dataset.test_redraw import scene
 from tests.shapes import STRUCTURES, write_shapes
@@ -103,6 +104,25 @@ def test_workers_draw_the_same_samples(rendered):
 def test_an_epoch_visits_every_image_once(shapes):
     samples = TrainingSamples(ShardReader(shapes, "train"), CONFIG)
     assert sorted(samples.index(p) for p in range(8, 16)) == list(range(8))
+
+
+class NothingAbsent(ShardReader):
+    """As of a user's own radiographs: what has no mask is unknown."""
+
+    def __getitem__(self, index):
+        return replace(super().__getitem__(index), absent=np.zeros(0, int))
+
+
+def test_images_of_which_nothing_can_be_asked_give_way_to_the_next(shapes):
+    reader = NothingAbsent(shapes, "train")
+    with_liver = sum(STRUCTURES.index("liver") in sample.structures for sample in reader)
+    assert 0 < with_liver < len(reader)
+    samples = TrainingSamples(reader, replace(CONFIG, exclude=("heart", "lung_left", "lung_right")))
+    for position in range(len(reader)):
+        sample = samples[position]
+        assert {reader.header.phrases[int(number)].structure for number in sample["phrase"]} == {"liver"}
+    with pytest.raises(FluoroError, match="no image has a mask"):
+        TrainingSamples(reader, replace(CONFIG, exclude=tuple(STRUCTURES)))[0]
 
 
 def test_processes_share_a_step_without_overlap():

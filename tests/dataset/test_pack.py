@@ -202,6 +202,11 @@ def test_folders_merge_and_a_case_stays_whole(fluoro, inputs, tmp_path):
         assert np.array_equal(sample.mask(0), sample.image >= 20000)
     texts = [phrase.text for phrase in ShardReader(out, "train").header.phrases]
     assert len(texts) == len(set(texts))
+    code, _, err = fluoro("pack", other, "--descriptions", words, "-o", tmp_path / "alone", "--size", 45)
+    assert code == 0, err
+    alone = ShardReader(tmp_path / "alone", "train")
+    assert alone.header.polarity == "bone_bright"
+    assert all(np.array_equal(sample.mask(0), sample.image >= 20000) for sample in alone)
 
 
 def test_lists_of_cases_are_honoured(fluoro, inputs, tmp_path):
@@ -342,6 +347,15 @@ def test_own_radiographs_with_masks_pack_by_patient(fluoro, own_words, tmp_path)
     code, _, err = fluoro(*command, "--test", 0.5, "--val", 0, "-o", tmp_path / "shards")
     assert code == 0, err
     assert "gizmo" in err
+    Image.fromarray(LEFT).save(own / "masks/x3/heart.png")  # shards that are there are not of these masks
+    code, _, err = fluoro(*command, "--test", 0.5, "--val", 0, "-o", tmp_path / "shards", "--resume")
+    assert code == 1
+    assert "images_sha256" in err
+    (own / "masks/x3/heart.png").unlink()
+    (tmp_path / "patients.csv").write_text("image,patient\nimages/x0.png,p\n")
+    code, _, err = fluoro(*command, "-o", tmp_path / "others")
+    assert code == 1
+    assert "names none of the images" in err
     samples = {s.view: s for split in ("train", "test") for s in ShardReader(tmp_path / "shards", split)}
     assert {s.case for s in samples.values()} == {"p", "x3"}
     assert {s.case for s in ShardReader(tmp_path / "shards", "test")} in ({"p"}, {"x3"})

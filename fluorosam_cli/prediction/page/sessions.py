@@ -74,7 +74,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions of one server; `folder` is theirs alone. One image is read and encoded at a time."""
+    """The sessions of one server; `folder` is theirs alone. One file is opened at a time."""
 
     def __init__(self, predictor: Predictor, folder: Path, most: int = SESSIONS_MAX, idle_s: float = IDLE_MAX_S):
         self.folder = folder

@@ -224,10 +224,28 @@ def test_the_file_may_hold_the_arguments_and_hyphens(fluoro, app_with, tmp_path)
     assert json.loads(out)["words"] == ["a", "b"]
 
 
+def test_the_file_and_the_environment_call_options_by_their_names(fluoro, app_with, tmp_path, monkeypatch):
+    def named(stage: stage.Stage, from_: Annotated[str, typer.Option("--from")] = "nothing") -> dict:
+        return {"from": from_}
+
+    app_with(named)
+    (tmp_path / "c.toml").write_text('from = "a file"\n')
+    code, out, err = fluoro("named", "--config", tmp_path / "c.toml", "--json")
+    assert code == 0, err
+    assert json.loads(out)["from"] == "a file"
+    cli._register()
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        for option in command.params:
+            words = {word.removeprefix("--").replace("-", "_") for word in option.opts if word.startswith("--")}
+            if words and option.name not in words:  # else Typer names the variable after the parameter
+                assert option.envvar in {f"FLUORO_{name}_{word}".upper() for word in words}, (name, option.name)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("viewz = 3", "unknown key 'viewz'"),
+        ("verbose = true", "unknown key 'verbose'"),
         ("views = 'many'", "'--views'"),
         ("views = ", "not valid TOML"),
         ("[probe]\nviews = 3", "unknown key 'probe'"),

@@ -67,7 +67,7 @@ def describe(
     if not llm and (base_url or price):
         raise UsageError(f"{'--base-url' if base_url else '--price'}: no model is asked", "add --llm MODEL")
     chosen = _chosen(names or [])
-    own = _own(tools or [])
+    own, meshes = _own(tools or [])
     asking = Asking(LanguageModel(llm, base_url, parallel, rate, timeout), per_name) if llm else None
     to_ask = [q for q in questions(chosen, asking) if not asking.llm.cached(q)] if asking else []
     if stage.dry_run:
@@ -76,7 +76,7 @@ def describe(
         asking.llm.check_ready()
     for option in NOT_CONFIGURATION:
         stage.resolved.pop(option, None)
-    with stage.output("descriptions.json") as output:
+    with stage.output("descriptions.json", inputs=meshes) as output:
         if output.finished:
             return {"names": len(chosen) + len(own), "descriptions": "complete already"}
         counts = run(output, chosen, templates, stage.seed, asking, stage.track, own)
@@ -104,14 +104,15 @@ def _chosen(words: list[str]) -> list[str]:
     return list(chosen or names())
 
 
-def _own(folders: list[Path]) -> "Own":
-    """The phrases of users' tools."""
+def _own(folders: list[Path]) -> "tuple[Own, list[Path]]":
+    """The phrases of users' tools, and the files that these are in."""
     if not folders:
-        return {}
+        return {}, []
     from fluorosam_cli.text.tool_words import words_of
-    from fluorosam_cli.tools.meshes import load_tools
+    from fluorosam_cli.tools.meshes import files_of, load_tools
 
-    return words_of(load_tools(*folders))
+    found = load_tools(*folders)
+    return words_of(found), files_of(found)
 
 
 def _plan(

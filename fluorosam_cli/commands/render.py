@@ -118,6 +118,7 @@ def render(
     from fluorosam_cli.render.exposure import check_terms
     from fluorosam_cli.render.projector import available_threads, devices_named
     from fluorosam_cli.render.settings import Aim, Extras, Physics, Settings, integrals_header
+    from fluorosam_cli.tools.meshes import files_of
 
     names = tuple(view or ())
     check_names(names)
@@ -163,7 +164,7 @@ def render(
         del stage.resolved[name]  # they do not change what is written
     count = sum(settings.views_of(item.case.name) for item in found)
     counts: dict[str, object] = {"cases": len(found), "views": count}
-    inputs = [item.path / "case.json" for item in found] + ([poses] if poses else [])
+    inputs = [item.path / "case.json" for item in found] + ([poses] if poses else []) + files_of(tooling.tools)
     output = stage.output(stage_of.HEADER, inputs=inputs, device=" ".join(devices))
     if stage.dry_run:
         return stage.plan(**counts, pixels_mb=round(count * size * size * 2 / 1e6, 1))

@@ -163,6 +163,7 @@ def train(
         stage.folder = Path("runs") / origin.preset
     for name in HERE:
         stage.resolved.pop(name)
+    stage.resolved["exclude_structures"] = list(settings.exclude)
     summary = {
         "images": len(reader),
         "steps": count,

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO
 
@@ -241,7 +241,7 @@ def _nrrd(source: Source, subject: str) -> Layout:
     with source.open() as file:
         if file.read(4) != b"NRRD":
             raise _unreadable(subject, "wrong magic")
-    fields, offset = _text_header(source, subject, ":", last_key="")
+    fields, offset = text_header(source, subject, ":", last_key="")
     if int(fields["dimension"]) != 3:
         raise FluoroError(
             f"{subject}: has {int(fields['dimension'])} axes, a 3D volume is needed", "give one 3D CT per file"
@@ -255,6 +255,18 @@ def _nrrd(source: Source, subject: str) -> Layout:
     origin = np.array(_numbers(fields["space origin"].strip("()"), 3))
     matrix = np.eye(4)
     matrix[:3] = np.diag(space) @ np.column_stack([*directions, origin])
+    return nrrd_layout(source, subject, fields, offset, _sizes(fields["sizes"]), matrix)
+
+
+def nrrd_layout(
+    source: Source,
+    subject: str,
+    fields: Mapping[str, str],
+    offset: int,
+    shape: tuple[int, int, int],
+    world_from_voxel: np.ndarray,
+) -> Layout:
+    """Where the voxels lie that a header's `fields` describe, which ends at `offset`. Raises FluoroError, KeyError."""
     encoding = fields["encoding"].lower()
     if encoding not in ("raw", "gzip", "gz") or fields.get("line skip", "0") != "0":
         raise FluoroError(f"{subject}: its encoding is not read, raw and gzip are", "write it as raw or gzip")
@@ -265,7 +277,6 @@ def _nrrd(source: Source, subject: str) -> Layout:
     dtype = np.dtype(NRRD_TYPES[fields["type"].lower()])
     if dtype.itemsize > 1 and endian not in ("little", "big"):
         raise _unreadable(subject, "no endian field")
-    shape = _sizes(fields["sizes"])
     skip, packed = int(fields.get("byte skip") or fields.get("byteskip") or 0), encoding != "raw"
     if skip < -1 or (skip == -1 and packed):
         raise _unreadable(subject, "byte skip")
@@ -278,12 +289,12 @@ def _nrrd(source: Source, subject: str) -> Layout:
         skip if packed else 0,
         dtype.newbyteorder(">" if endian == "big" else "<"),
         shape,
-        matrix,
+        world_from_voxel,
     )
 
 
 def _metaimage(source: Source, subject: str) -> Layout:
-    fields, offset = _text_header(source, subject, "=", last_key="elementdatafile")
+    fields, offset = text_header(source, subject, "=", last_key="elementdatafile")
     if int(fields["ndims"]) != 3 or int(fields.get("elementnumberofchannels", 1)) != 1:
         raise FluoroError(f"{subject}: is not one 3D volume of single values", "give one 3D CT per file")
     if fields.get("binarydata", "true").lower() not in ("true", "1"):
@@ -310,7 +321,7 @@ def _metaimage(source: Source, subject: str) -> Layout:
     return Layout(voxels, offset, packed, 0, dtype, shape, matrix)
 
 
-def _text_header(source: Source, subject: str, separator: str, last_key: str) -> tuple[dict[str, str], int]:
+def text_header(source: Source, subject: str, separator: str, last_key: str) -> tuple[dict[str, str], int]:
     """The fields of a text header, keys in lower case, and the offset of what follows it.
 
     It ends with a blank line, or with the line of `last_key`. NRRD's comments (#) and free pairs (:=) are dropped.
@@ -323,7 +334,8 @@ def _text_header(source: Source, subject: str, separator: str, last_key: str) ->
             text = line.decode("latin-1").strip()
             key, found, value = text.partition(separator)
             key = key.strip().lower()
-            if offset > MAX_TEXT_BYTES or (text and not found and offset > len(line)):
+            stray = text and not found and not text.startswith("#") and offset > len(line)
+            if offset > MAX_TEXT_BYTES or stray:
                 raise _unreadable(subject, "no header")
             if found and not text.startswith("#") and not value.startswith("="):
                 fields[key] = value.strip()

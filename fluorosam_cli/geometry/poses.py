@@ -1,7 +1,7 @@
 """`--poses poses.json`: views given by their matrices, read and checked (`fluoro.poses/1`)."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from fluorosam_cli.geometry.carm import positioner_angles
 RIGID_TOLERANCE = 1e-4  # of rotation matrices written with five digits
 FOCAL_RANGE = (0.2, 200.0)  # focal length over the detector's longer side: from a fan of 136 degrees to nearly parallel
 MAX_ASPECT = 2.0  # of a pixel
+ISOCENTRE_SHARES = (0.05, 1.0)  # of the detector's distance, between which an isocentre lies
 MAX_OFFSET = 5.0  # of the central ray from the detector's middle, in detector sides
 
 
@@ -28,7 +29,7 @@ class Pose(Model):
     width: int = Field(ge=1, le=8192)
     height: int = Field(ge=1, le=8192)
     source_to_detector_mm: float = Field(1000.0, gt=0)
-    source_to_isocenter_mm: float | None = Field(None, gt=0)  # only recorded; None: the detector's distance
+    source_to_isocenter_mm: float | None = Field(None, gt=0)  # None: the depth of the body's middle
     nearest_mm: float = Field(0.0, ge=0)
     farthest_mm: float | None = Field(None, gt=0)
     kvp: float | None = Field(None, ge=40, le=150)  # None: drawn
@@ -51,11 +52,19 @@ class Camera:
     detector_width_px: int
     detector_height_px: int
     source_to_detector_mm: float
-    source_to_isocenter_mm: float
+    source_to_isocenter_mm: float  # NaN until `around` is called, where the file does not say
     nearest_mm: float = 0.0
     farthest_mm: float = np.inf
     kvp: float | None = None
     mas: float | None = None
+
+    def around(self, middle_lps_mm: np.ndarray) -> "Camera":
+        """The same view with its isocentre as deep as that point, unless the file says how deep it is."""
+        if not np.isnan(self.source_to_isocenter_mm):
+            return self
+        depth = float(self.camera_from_world[2, :3] @ middle_lps_mm + self.camera_from_world[2, 3])
+        lowest, highest = (share * self.source_to_detector_mm for share in ISOCENTRE_SHARES)
+        return replace(self, source_to_isocenter_mm=min(max(depth, lowest), highest))
 
     @property
     def pixel_spacing_mm(self) -> float:
@@ -127,7 +136,7 @@ def _camera(pose: Pose, subject: str) -> Camera:
         detector_width_px=pose.width,
         detector_height_px=pose.height,
         source_to_detector_mm=pose.source_to_detector_mm,
-        source_to_isocenter_mm=pose.source_to_isocenter_mm or pose.source_to_detector_mm,
+        source_to_isocenter_mm=pose.source_to_isocenter_mm or np.nan,
         nearest_mm=pose.nearest_mm,
         farthest_mm=np.inf if pose.farthest_mm is None else pose.farthest_mm,
         kvp=pose.kvp,

@@ -24,10 +24,26 @@ def fit(image: Tensor, size: int) -> tuple[Tensor, Frame]:
 
 
 def to_image(logits: Tensor, frame: Frame) -> Tensor:
-    """Square logits (N, h, w) over the input -> (N, height, width) at the image's own size."""
-    rows, columns = (max(1, round(n * logits.shape[-1] / frame.size)) for n in frame.inner)
-    inner = logits[:, None, :rows, :columns]
-    return F.interpolate(inner, (frame.height, frame.width), mode="bilinear", align_corners=False)[:, 0]
+    """Square logits (N, h, w) over the input -> (N, height, width) at the image's own size.
+
+    Bilinear where each pixel's centre lies, also where the image ends within a cell of the logits.
+    """
+    cells = logits.shape[-1]
+    down, across = (
+        _linear(pixels, inner * cells / frame.size, cells).to(logits)
+        for pixels, inner in zip((frame.height, frame.width), frame.inner, strict=True)
+    )
+    return down @ logits @ across.T
+
+
+def _linear(pixels: int, covered: float, cells: int) -> Tensor:
+    """Linear interpolation at the centres of so many pixels, which cover that many of the cells: (pixels, cells)."""
+    place = (torch.arange(pixels, dtype=torch.float64) + 0.5) * covered / pixels - 0.5
+    place = place.clamp(0, max(0.0, covered - 1))
+    low = place.long().clamp(max=cells - 2)
+    share = (place - low)[:, None]
+    weights = torch.zeros(pixels, cells, dtype=torch.float64)
+    return weights.scatter_(1, low[:, None], 1 - share).scatter_(1, low[:, None] + 1, share)
 
 
 def channels(image: Tensor) -> Tensor:

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fluorosam_cli.ct.layout import NRRD_TYPES, Layout, stored_planes
+from fluorosam_cli.ct.layout import Layout, nrrd_layout, stored_planes, text_header
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, check_size
 
-MAX_HEADER_BYTES = 2**20
 SPACING_MM = (0.01, 10.0)  # of a radiograph's pixels; outside, the header is not in millimetres
 UNIT = 1.0  # what writers put that know no spacing
 
@@ -94,21 +93,10 @@ def _nrrd(path: Path) -> tuple[Layout, tuple[float, float]]:
     with open(path, "rb") as file:
         if file.read(4) != b"NRRD":
             raise _unreadable(path, "wrong magic")
-        file.seek(0)
-        text = file.read(MAX_HEADER_BYTES)
-    end = min((at + len(gap) for gap in (b"\n\n", b"\r\n\r\n") if (at := text.find(gap)) >= 0), default=len(text))
-    pairs = (line.partition(":") for line in text[:end].decode("latin-1").splitlines() if not line.startswith("#"))
-    fields = {key.strip().lower(): value.strip() for key, found, value in pairs if found and not value.startswith("=")}
-    source, name = Source(path), fields.get("data file") or fields.get("datafile")
-    if name:
-        source, end = source.beside(name), 0
-    encoding = fields["encoding"].lower()
-    if encoding not in ("raw", "gzip", "gz"):
-        raise FluoroError(f"{path}: its encoding is not read, raw and gzip are", "write it as raw or gzip")
-    dtype = np.dtype(NRRD_TYPES[fields["type"].lower()]).newbyteorder(">" if fields.get("endian") == "big" else "<")
+    source = Source(path)
+    fields, offset = text_header(source, str(path), ":", last_key="")
     shape = _as_stack(path, [int(word) for word in fields["sizes"].split()])
-    layout = Layout(source, end, encoding != "raw", 0, dtype, shape, np.eye(4))
-    return layout, _nrrd_spacing(fields)
+    return nrrd_layout(source, str(path), fields, offset, shape, np.eye(4)), _nrrd_spacing(fields)
 
 
 def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float]:

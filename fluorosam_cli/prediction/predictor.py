@@ -237,10 +237,11 @@ class Predictor:
             found, wanted = ("x".join(map(str, shape[::-1])) for shape in (mask.shape, (frame.height, frame.width)))
             raise FluoroError(f"mask: is {found}, the image is {wanted}", "give a mask of the image's own size")
         covered = torch.from_numpy(np.asarray(mask, bool).astype(np.float32)).to(self._device)
-        rows, columns = (max(1, round(n * self._logits_px / frame.size)) for n in frame.inner)
-        shrunk = F.interpolate(covered[None, None], (rows, columns), mode="bilinear", antialias=True)[0, 0]
-        square = F.pad(shrunk, (0, self._logits_px - columns, 0, self._logits_px - rows))
-        return torch.logit(square, MASK_MARGIN).cpu().numpy()
+        side = max(frame.height, frame.width)
+        square = F.pad(covered, (0, side - frame.width, 0, side - frame.height))
+        cells = (self._logits_px, self._logits_px)
+        shares = F.interpolate(square[None, None], cells, mode="bilinear", antialias=True)[0, 0]
+        return torch.logit(shares, MASK_MARGIN).cpu().numpy()
 
     @property
     def _logits_px(self) -> int:

@@ -53,6 +53,12 @@ class Body:
     def number(self) -> int:
         return case_number(self.case.name)
 
+    @property
+    def middle_lps_mm(self) -> np.ndarray:
+        """Of the box that is not air."""
+        last = np.array(self.rows.shape[::-1]) - 1
+        return (self.world_from_voxel @ [*last / 2, 1])[:3]
+
     @cached_property
     def map(self) -> BodyMap:
         """What tools are placed by; every kind of voxel that is not air lies above the skin's threshold."""

@@ -61,7 +61,7 @@ def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Se
     wanted, tooling = settings.aim, settings.tooling
     seed = settings.seed, body.number, index
     if wanted.poses:
-        carm = poses_of(wanted.poses, body.case.name)[index]
+        carm = poses_of(wanted.poses, body.case.name)[index].around(body.middle_lps_mm)
         name = carm.name
     else:
         share = wanted.random_share

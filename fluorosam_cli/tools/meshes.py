@@ -17,7 +17,7 @@ Only geometry is read: materials and textures an OBJ points to are never opened,
 import io
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
@@ -58,6 +58,13 @@ def load_tools(*folders: Path) -> list[Tool]:
         tools[name] = _tool(path, about)
         parts(tools[name])
     return list(tools.values())
+
+
+def files_of(tools: Iterable[Tool]) -> list[Path]:
+    """The files that users' tools were read from; none for those of the catalogue."""
+    meshes = sorted({tool.file for tool in tools if tool.file is not None})
+    described = dict.fromkeys(mesh.parent / "tools.toml" for mesh in meshes)
+    return [*meshes, *(path for path in described if path.is_file())]
 
 
 def _files(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:

@@ -42,6 +42,15 @@ def test_a_views_own_matrices_give_the_same_view(tmp_path):
         assert getattr(camera, name) == pytest.approx(getattr(CARM, name))
 
 
+def test_the_isocentre_is_as_deep_as_the_bodys_middle_unless_the_file_says(tmp_path):
+    plain, told = read_poses(write(tmp_path, good(), good(source_to_isocenter_mm=600)))
+    around = plain.around(np.array(CARM.isocenter_lps_mm))
+    assert around.source_to_isocenter_mm == pytest.approx(CARM.source_to_isocenter_mm)
+    assert told.around(np.array(CARM.isocenter_lps_mm)).source_to_isocenter_mm == 600
+    beyond = np.array(CARM.isocenter_lps_mm) + 5000 * np.array(CARM.beam_lps)
+    assert plain.around(beyond).source_to_isocenter_mm == plain.source_to_detector_mm
+
+
 def test_poses_may_be_meant_for_one_case(tmp_path):
     cameras = read_poses(write(tmp_path, good(), good(case="a"), good(case="b")))
     assert [camera.case for camera in poses_of(cameras, "b")] == [None, "b"]

@@ -137,6 +137,16 @@ def test_points_and_masks_share_one_geometry(height_width):
     torch.testing.assert_close(corner, torch.tensor([columns - 0.5, rows - 0.5]), atol=0.51, rtol=0)
 
 
+@pytest.mark.parametrize("width", [3000, 2980, 2960])
+def test_a_border_stays_where_it_is_when_the_image_ends_within_a_cell(width):
+    """The logits change sign at the same share of the image, whatever its sides; 96 cells of 31 pixels each."""
+    frame = Frame(3000, width, 192)
+    covered = frame.inner[1] / 2
+    centres = (torch.arange(96) + 0.5) / covered
+    back = to_image((centres - 0.6).expand(1, 96, 96), frame)[0, 0]
+    assert abs(int((back <= 0).sum()) / width - 0.6) < 1 / width
+
+
 def test_channels_ignore_scale_and_offset_and_batch():
     images = torch.rand(3, 32, 32)
     torch.testing.assert_close(channels(images * 900 + 70), channels(images), atol=2e-3, rtol=0)

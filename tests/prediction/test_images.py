@@ -100,6 +100,16 @@ def test_volume_files_are_pictures_of_rows_and_columns(tmp_path):
         )
 
 
+@pytest.mark.parametrize(("skip", "before"), [("-1", b"of another format"), ("3", b"abc")])
+def test_a_header_may_lie_beside_its_pixels_and_skip_bytes(tmp_path, skip, before):
+    (tmp_path / "a.bin").write_bytes(before + DEEP.astype("<u2").tobytes())
+    sizes = " ".join(map(str, DEEP.shape[::-1]))
+    lines = ("NRRD0004", "# no colon here", "type: uint16", "dimension: 2", f"sizes: {sizes}", "encoding: raw")
+    more = ("endian: little", f"byte skip: {skip}", "data file: a.bin")
+    (tmp_path / "a.nhdr").write_text("\n".join((*lines, *more)) + "\n\n")
+    np.testing.assert_array_equal(read_radiograph(tmp_path / "a.nhdr", invert=False).pixels, DEEP)
+
+
 def test_colour_photographs_of_films(tmp_path):
     """Turned by EXIF, with a colour cast: the film's grey comes out in order."""
     ramp = np.tile(np.arange(20, 220, 2, dtype=np.uint8), (60, 1))

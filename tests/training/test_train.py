@@ -268,6 +268,17 @@ def test_a_missing_gpu_is_an_error_with_a_way_out(fluoro, shards, tmp_path):
     assert err.startswith("error: no CUDA device; --gpus 2 was requested\nhint: ")
     assert not (tmp_path / "run").exists()
     assert choose_devices(2, "cpu") == Devices("cpu", 2)
+    for device, said in (("cuda:1", "no CUDA devices; --device cuda:1"), ("gpu", "--device gpu: not known")):
+        with pytest.raises(FluoroError, match=said):
+            choose_devices(None, device)
+
+
+def test_a_gpu_may_be_chosen_by_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_devices(None, "cuda:1") == Devices("cuda", 1, local_rank=1)
+    assert choose_devices(1, "cuda:1").local_rank == 1
+    with pytest.raises(UsageError, match="exclude each other"):
+        choose_devices(2, "cuda:1")
 
 
 def test_a_launchers_processes_are_counted(monkeypatch):

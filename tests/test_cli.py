@@ -224,16 +224,19 @@ def test_the_file_may_hold_the_arguments_and_hyphens(fluoro, app_with, tmp_path)
     assert json.loads(out)["words"] == ["a", "b"]
 
 
-def test_the_file_and_the_environment_call_options_by_their_names(fluoro, app_with, tmp_path, monkeypatch):
+def test_the_file_calls_options_by_their_names(fluoro, app_with, tmp_path):
     def named(stage: stage.Stage, from_: Annotated[str, typer.Option("--from")] = "nothing") -> dict:
         return {"from": from_}
 
     app_with(named)
     (tmp_path / "c.toml").write_text('from = "a file"\n')
-    code, out, err = fluoro("named", "--config", tmp_path / "c.toml", "--json")
+    code, out, err = fluoro("probe", "--config", tmp_path / "c.toml", "--json")
     assert code == 0, err
     assert json.loads(out)["from"] == "a file"
-    cli._register()
+
+
+def test_the_environment_calls_options_by_their_names(fluoro):
+    fluoro("info", "--help")  # registers the commands
     for name, command in typer.main.get_command(cli.app).commands.items():
         for option in command.params:
             words = {word.removeprefix("--").replace("-", "_") for word in option.opts if word.startswith("--")}

@@ -378,14 +378,14 @@ def _commit() -> str | None:
         return None
 
 
-def find_artefacts(path: Path, header: str, model: type[AnyModel], read: Callable[..., AnyModel] = read_header):
+def find_artefacts(path: Path, header: str, model: type[AnyModel]) -> list[tuple[Path, AnyModel]]:
     """The artefact folders at `path`: the folder itself, or those directly below it, sorted by name.
 
-    Returns a list of (folder, header). Raises FluoroError when there are none.
+    Raises FluoroError when there are none.
     """
     if not path.exists():
         raise FluoroError(f"{path}: no such folder", "check the path")
     folders = [path] if (path / header).is_file() else sorted(file.parent for file in path.glob(f"*/{header}"))
     if not folders:
         raise FluoroError(f"{path}: holds no {header}", f"give a folder with a {header} in it or in its subfolders")
-    return [(folder, read(folder / header, model)) for folder in folders]
+    return [(folder, read_header(folder / header, model)) for folder in folders]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -184,6 +185,17 @@ def test_a_reader_that_stops_reading_is_no_error():
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+def test_the_wheel_has_every_package_and_every_kind_of_data():
+    root = Path(cli.__file__).parents[1]
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {".".join(file.parent.relative_to(root).parts) for file in (root / "fluorosam_cli").rglob("__init__.py")}
+    assert set(settings["packages"]) == found | {"fluorosam_cli.kernels"}
+    for package, patterns in settings["package-data"].items():
+        folder = root / package.replace(".", "/")
+        for pattern in patterns:
+            assert any(folder.glob(pattern)), (package, pattern)
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ class Pose:
     roll_deg: float
     breath_mm: float  # the diaphragm's travel, positive upwards
     fat_mm: float
-    arms_raised: bool
     segments: dict[str, np.ndarray]  # (4, 4) per segment and side, of the standing human
 
     def bend(self, z: np.ndarray) -> np.ndarray:
@@ -95,7 +94,6 @@ def draw_pose(random: np.random.Generator) -> Pose:
         roll_deg=float(np.clip(random.normal(0, 2.5), -7, 7)),
         breath_mm=float(random.uniform(-18, 12)),
         fat_mm=fat,
-        arms_raised=raised,
         segments=segments,
     )
 

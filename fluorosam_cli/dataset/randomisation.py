@@ -1,10 +1,9 @@
 """How far training samples are made to differ from the images packed: every probability and range, in one place."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal
 
 Strength = Literal["off", "weak", "full"]
-STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 
 
 @dataclass(frozen=True)

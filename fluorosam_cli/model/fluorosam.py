@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.errors import UsageError
-from fluorosam_cli.model.adapters import is_adapter
 from fluorosam_cli.model.detail_path import DetailPath, draw
 from fluorosam_cli.model.image_encoder import ImageEncoder
 from fluorosam_cli.model.mask_decoder import Decoded, MaskDecoder
@@ -174,19 +173,6 @@ def of_images(features: Tensor, of_prompts: Tensor) -> Tensor:
 
 def _column(x: Tensor) -> Tensor:
     return x[:, None, None, None]
-
-
-def freeze_encoder(model: FluoroSAM) -> None:
-    """Train the decoder and the adapters alone."""
-    for name, parameter in model.image_encoder.named_parameters():
-        parameter.requires_grad_(is_adapter(name))
-
-
-def with_adapters(model: FluoroSAM) -> FluoroSAM:
-    """The same network with adapters, which change no output until they are trained."""
-    adapted = FluoroSAM(model.config.model_copy(update={"adapters": True}))
-    adapted.load_state_dict(adapted.state_dict() | model.state_dict())
-    return adapted.train(model.training)
 
 
 def best_mask(decoded: Decoded) -> Tensor:

@@ -1,4 +1,4 @@
-"""The projector: CT and labels to material mass maps and structure masks. The only caller of `kernels/`.
+"""The projector: CT and labels to material mass maps and structure masks. Calls `kernels/`.
 
 A camera is an `intrinsic` (3, 3) in pixels and a `camera_from_world` (4, 4) rigid motion in mm, with z from the source
 towards the detector; the ray of pixel (x, y) runs from the source through `inverse(intrinsic) @ (x, y, 1)` and on

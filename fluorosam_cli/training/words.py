@@ -109,7 +109,6 @@ def _fit(head: TextHead, prototypes: Prototypes, lessons: Lessons, track: Track)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    optimiser.zero_grad()  # or the stale gradients would count when the mask stage clips its own
 
 
 def squared_distances(token: Tensor, prototypes: Tensor) -> Tensor:

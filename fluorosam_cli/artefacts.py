@@ -77,6 +77,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+WRITERS = {  # header -> the command that writes it
+    "case.json": "segment-ct",
+    "views.json": "render",
+    "descriptions.json": "describe",
+    "words.json": "words",
+    "shards.json": "pack",
+    "checkpoint.json": "train",
+    "metrics.json": "eval",
+    "prediction.json": "predict",
+}
+
+
 def read_header(path: Path, model: type[AnyModel]) -> AnyModel:
     """Read an artefact's JSON header. The format is compared before anything is validated.
 
@@ -85,7 +97,11 @@ def read_header(path: Path, model: type[AnyModel]) -> AnyModel:
     expected = str(model.model_fields["format"].default)
     subject = f"{path.parent.name}/{path.name}"
     if not path.is_file():
-        raise FluoroError(f"{path}: not found, or not finished", f"the stage that writes {path.name} has to run first")
+        writer = WRITERS.get(path.name)
+        hint = f"`fluoro {writer}` writes it" if writer else f"the stage that writes {path.name} has to run first"
+        if not path.parent.exists():
+            raise FluoroError(f"{path.parent}: no such folder", f"check the path; {path.name} is looked for: {hint}")
+        raise FluoroError(f"{path}: not found, or not finished", hint)
     try:
         data = json.loads(path.read_bytes())
     except ValueError as error:
@@ -102,14 +118,17 @@ def read_header(path: Path, model: type[AnyModel]) -> AnyModel:
     return validate(model, data, subject)
 
 
-def validate(model: type[AnyModel], data: object, subject: str) -> AnyModel:
+REWRITE = "write the artefact again with --overwrite"
+
+
+def validate(model: type[AnyModel], data: object, subject: str, hint: str = REWRITE) -> AnyModel:
     """Validate plain data against a contract; the first error becomes a FluoroError that names `subject`."""
     try:
         return model.model_validate_json(json.dumps(data))
     except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"]))
-        raise FluoroError(f"{subject}: {where}: {first['msg']}", "write the artefact again with --overwrite") from error
+        raise FluoroError(f"{subject}: {where}: {first['msg']}", hint) from error
 
 
 def read_lines(path: Path, model: type[AnyModel]) -> Iterator[AnyModel]:

@@ -77,6 +77,8 @@ def _set_up_logging(verbose: bool) -> None:
 
 def run(argv: list[str]) -> int:
     """Run one command line (without the program's name) and return its exit code: 0, 1, 2 or 130."""
+    for name in ("FLUORO_VERSION", "FLUORO_HELP"):  # usual in containers, and no options of ours
+        os.environ.pop(name, None)
     verbose = "--verbose" in argv
     _set_up_logging(verbose)
     if not app.registered_commands:

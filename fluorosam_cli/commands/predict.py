@@ -119,6 +119,10 @@ def predict(
         left = images - len(done)
         results = segmented() if single else iter(stage.track(segmented(), "predict", left, "images"))
         first = list(islice(results, 1))  # whatever is wrong with a single image shows before a folder is made
+        if failed and not first and not done:
+            raise FluoroError(
+                f"{image}: none of its {len(paths)} images can be read; {failed[0]}", "mend or remove them"
+            )
         if stage.options["out"] is None:
             source = Path(image).resolve()
             name = jobs[0].name if alone else source.name if source.is_dir() else "images"
@@ -159,6 +163,15 @@ def _asked(
     """The prompts, none for --all, and the folder that their masks are relative to."""
     from fluorosam_cli.prediction.prompts import prompts_of, read_prompts
 
+    for phrase in phrases:
+        if Path(phrase).suffix and Path(phrase).is_file():
+            raise UsageError(
+                f"{phrase}: is a file, a phrase is expected", "for several images quote a pattern: 'a/*.png'"
+            )
+        if phrase.lower() in ("left", "right"):
+            raise UsageError(
+                f"{phrase}: a side alone names nothing", f'quote the whole phrase, such as "{phrase} lung"'
+            )
     named = bool(phrases or points or box or mask)
     if everything + (file is not None) + named > 1:
         raise UsageError("--all, --prompts and prompts on the command line exclude each other", "give one of them")

@@ -1,5 +1,6 @@
 """The images of one `predict` call: which frames of which files, what each result is called, and reading stdin."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from fluorosam_cli.prediction.answers import Request, answer_everything, answer_
 from fluorosam_cli.prediction.images import probe, read_frames, stem_of
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.write import Segmented
+
+log = logging.getLogger("fluoro")
 
 STDIN_MAX_BYTES = 2**30
 CHUNK_BYTES = 2**20
@@ -48,6 +51,8 @@ def job_of(path: Path, name: str, frames: "Frames | None") -> Job:
 def segment(predictor: Predictor, request: Request, job: Job, frames: Sequence[int]) -> Iterator[Segmented]:
     """The answers for these frames of a file, one by one. Raises FluoroError at what cannot be read or asked."""
     for radiograph in read_frames(job.path, frames, request.invert):
+        if radiograph.pixels.min() == radiograph.pixels.max():
+            log.warning("warning: %s: every pixel is %g: nothing can be seen", job.path, radiograph.pixels.flat[0])
         predictor.set_image(radiograph.for_network, request.tta)
         if request.prompts:
             answers, absent = answer_prompts(predictor, request.prompts, request.masks), {}

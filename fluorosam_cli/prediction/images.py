@@ -32,10 +32,14 @@ def find_images(source: str) -> list[Path]:
     Raises FluoroError when there are none.
     """
     path = Path(source)
+    if not source:
+        raise FluoroError("the image's path is empty", "is a shell variable unset?")
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and _looks_like_one(p))
         if not found:
-            raise FluoroError(f"{path}: holds no image", f"{KNOWN} are read")
+            raise FluoroError(
+                f"{path}: holds no image", f"{KNOWN} are read; subfolders by a pattern: '{path}/**/*.png'"
+            )
         return found
     if path.exists():
         return [path]
@@ -67,9 +71,9 @@ def _looks_like_one(path: Path) -> bool:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_image(path: Path, frame: int = 1, invert: bool | None = None) -> np.ndarray:
+def read_image(path: Path | str, frame: int = 1, invert: bool | None = None) -> np.ndarray:
     """One frame as grey (H, W) with bone bright: what `Predictor.set_image` takes. See `read_frames`."""
-    return read_radiograph(path, frame, invert).for_network
+    return read_radiograph(Path(path), frame, invert).for_network
 
 
 def read_radiograph(path: Path, frame: int = 1, invert: bool | None = None) -> Radiograph:

@@ -12,6 +12,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction import raster_images
 
 SIDE_MAX = 1e6  # of a coordinate: beyond, it is no pixel
+FORM = 'a list such as [{"text": "heart", "points_xy": [[120, 300]], "point_labels": [1], "box_xyxy": [1, 2, 30, 40]}]'
 
 
 def prompts_of(phrases: Sequence[str], points: Sequence[str], box: str | None, mask: str | None) -> list[Prompt]:
@@ -46,15 +47,15 @@ def read_prompts(path: Path) -> list[Prompt]:
     """The prompts in a `prompts.json`, or in a list of them alone. Raises FluoroError when it is neither."""
     try:
         data = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FluoroError(f"{path}: not valid JSON ({error})", "mend the file") from error
     expected = str(Prompts.model_fields["format"].default)
     if isinstance(data, list):
         data = {"format": expected, "prompts": data}
     found = data.get("format") if isinstance(data, dict) else None
     if found != expected:
-        raise FluoroError(f"{path}: format is {found!r}, {expected!r} is expected", "fluoro info formats")
-    prompts = validate(Prompts, data, str(path)).prompts
+        raise FluoroError(f"{path}: format is {found!r}, {expected!r} is expected", FORM)
+    prompts = validate(Prompts, data, str(path), FORM).prompts
     if not prompts:
         raise FluoroError(f"{path}: holds no prompts", 'for example [{"text": "left femur"}]')
     return prompts

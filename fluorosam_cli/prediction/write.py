@@ -94,7 +94,7 @@ def _record(number: int, answer: Answer, name: str, mask: np.ndarray, radiograph
         understood=answer.understood,
         asked=answer.asked,
         mask=name,
-        score=round(answer.predicted.iou, 6),
+        score=round(min(1.0, max(0.0, answer.predicted.iou)), 6),
         presence=None if answer.presence is None else round(answer.presence, 6),
         rle=rle_of(mask),
         box_xyxy=box_of(mask),

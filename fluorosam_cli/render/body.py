@@ -105,7 +105,7 @@ def load_body(item: CaseFolder, settings: Settings, deformation: int = 0) -> Bod
         raise FluoroError(f"{item.path / case.labels}: holds no structure", "label the scan with fluoro segment-ct")
     absent = [name for name in physics.contrast if name not in anatomy.positions]
     if absent:
-        raise FluoroError(f"{case.name}: no {' or '.join(absent)} to fill with contrast agent", "leave --contrast out")
+        raise FluoroError(f"no {' or '.join(absent)} to fill with contrast agent", "leave --contrast out")
 
     low, high = occupied_box(hu.array, labels)
     rows, labels = cropped_in_place(hu.array, low, high), cropped_in_place(labels, low, high)

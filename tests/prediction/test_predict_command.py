@@ -91,6 +91,32 @@ def test_unknown_words_are_warned_about_and_still_segmented(fluoro, tiny_checkpo
     assert set(nearest.groups()) < {"heart", "liver", "whole left lung", "whole right lung"}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("img.png", "other.png", "heart"), "other.png: is a file, a phrase is expected"),
+        (("img.png", "left", "lung"), "left: a side alone names nothing"),
+        (("", "heart"), "the image's path is empty"),
+        (("img.png", "--prompts", "wrong.json"), "hint: a list such as"),
+        (("bad", "heart", "-o", "kept", "--overwrite"), "none of its 2 images can be read"),
+    ],
+)
+def test_slips_of_the_keyboard_are_said_and_cost_nothing(fluoro, tiny_checkpoint, tmp_path, words, said):
+    shutil.copy("img.png", "other.png")
+    Path("wrong.json").write_text('[{"text": "heart", "pts": [[1, 2]]}]')
+    Path("bad").mkdir()
+    Path("bad/a.png").write_bytes(b"")
+    Path("bad/b.png").write_text("no image")
+    fluoro("predict", "img.png", "heart", "--model", tiny_checkpoint, "-o", "kept")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    code, out, err = fluoro("predict", *words, "--model", tiny_checkpoint)
+    assert code in (1, 2)
+    assert said in err
+    assert out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "kept/prediction.json").is_file()
+
+
 def test_all_structures_with_their_scores(fluoro, tiny_checkpoint, tmp_path):
     code, _, err = fluoro("predict", "img.png", "--all", "--model", tiny_checkpoint, "-o", "out")
     assert code == 0, err

@@ -304,7 +304,7 @@ def test_tiny_and_huge_masks_are_left_out(predictor, tmp_path):
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("CHECKPOINT", "nowhere"), "nowhere/shards.json: not found"),
+        (("CHECKPOINT", "nowhere"), "nowhere: no such folder"),
         (("nowhere", "SHARDS"), "nowhere: no such checkpoint"),
         (("CHECKPOINT", "CHECKPOINT"), "not found, or not finished"),
         (("CHECKPOINT", "cut"), "cannot be read"),

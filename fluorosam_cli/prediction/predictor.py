@@ -90,6 +90,7 @@ class Predictor:
         self._threshold_logit = math.log(threshold / (1 - threshold))
         self._features: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, torch.Tensor] = {}  # what the network makes of them
+        self._nearest: dict[tuple[str, ...], list[str]] = {}  # words and phrases -> the phrases, nearest first
         self._frame: Frame | None = None
         self._looks: list[tuple[Look, ImageFeatures]] = []
 
@@ -162,14 +163,17 @@ class Predictor:
 
     def nearest(self, text: str, phrases: Sequence[str], n: int) -> list[str]:
         """The `n` of the phrases whose tokens, before any quantiser, are nearest to that of the words; best first."""
-        self._encode_texts([text])
-        encoder = self._text_encoder()
-        others = torch.from_numpy(encoder.encode(phrases, sentences=False)).to(self._device)  # 25 times as fast
-        mlp = self._model.text_head.mlp
-        with torch.inference_mode():
-            away = torch.cdist(mlp(self._features[text][None]), mlp(others))[0]
-        order: list[int] = away.argsort(stable=True).tolist()
-        return [phrases[i] for i in order[:n]]
+        key = (text, *phrases)
+        if key not in self._nearest:  # once, not at every click
+            self._encode_texts([text])
+            encoder = self._text_encoder()
+            others = torch.from_numpy(encoder.encode(phrases, sentences=False)).to(self._device)  # 25 times as fast
+            mlp = self._model.text_head.mlp
+            with torch.inference_mode():
+                away = torch.cdist(mlp(self._features[text][None]), mlp(others))[0]
+            order: list[int] = away.argsort(stable=True).tolist()
+            self._nearest[key] = [phrases[i] for i in order]
+        return self._nearest[key][:n]
 
     def _decode(self, inputs: "list[_InputPrompt]", frame: Frame) -> Iterator[PredictedMasks]:
         told = []

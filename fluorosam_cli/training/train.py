@@ -208,6 +208,9 @@ class _Observer:
         began = time.perf_counter()
         scores = validate(state.average, self.validation, self.names, settings.validation_images)
         state.metrics = {**state.metrics, **{f"validation_{name}": value for name, value in scores.items()}}
+        if not scores:  # nothing in these images can be asked for: as without them, the newest is the best
+            self.saver.save_best(state)
+            return scores
         self.line.text_iou = scores.get("text_iou")
         found = selection(scores, with_text=settings.recipe.teaches_text)
         state.stale += 1

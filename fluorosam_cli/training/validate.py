@@ -93,5 +93,5 @@ def _answer(model: FluoroSAM, features: ImageFeatures, prompts: Prompts, size: i
 
 def selection(scores: dict[str, float], with_text: bool) -> float:
     """What the best checkpoint has most of: the mean of text IoU and IoU after 3 clicks; clicks alone without text."""
-    clicks = scores.get("clicks_3_iou", 0.0)  # nothing is there when the images show nothing that can be asked for
-    return (scores.get("text_iou", 0.0) + clicks) / 2 if with_text else clicks
+    clicks = scores["clicks_3_iou"]
+    return (scores["text_iou"] + clicks) / 2 if with_text else clicks

@@ -25,7 +25,7 @@ from fluorosam_cli.training.settings import TrainSettings, choose_precision, exc
 from fluorosam_cli.training.start import Origin
 from fluorosam_cli.training.train import Job, launch
 from fluorosam_cli.training.words import load_words
-from tests.shapes import write_shapes
+from tests.shapes import STRUCTURES, write_shapes
 
 FEW = ("--preset", "tiny", "--batch", 4, "--prompts", 2, "--rounds", 2, "--no-tensorboard", "--augment", "weak")
 ON_CPU = (*FEW, "--precision", "fp32", "--device", "cpu", "--workers", 0)
@@ -203,6 +203,16 @@ def test_fine_tuning_keeps_the_words(fluoro, shards, trained, tmp_path):
     assert code == 1
     assert "the checkpoint needs older" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_where_nothing_can_be_validated_the_newest_is_the_best(shards, small, tmp_path):
+    """Livers alone are asked for, and the first validation image shows none."""
+    assert STRUCTURES.index("liver") not in ShardReader(shards, "val")[0].structures
+    others = tuple(name for name in STRUCTURES if name != "liver")
+    settings = replace(small, exclude=others, validation_images=1, validations=2)
+    launch(Job(shards, tmp_path / "run", settings, ONE))
+    best, last = (weights(tmp_path / "run" / name) for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in last)
 
 
 def test_held_out_structures_are_neither_shown_nor_named(fluoro, shards, tmp_path, monkeypatch):

@@ -103,7 +103,8 @@ class LanguageModel:
     def ask_all(self, questions: Sequence[Question]) -> Iterator[BaseModel | None]:
         """The answer of each question in order, `parallel` of them asked at once; raises what `ask` raises.
 
-        The threads are daemons: an interrupted run does not wait for a slow server.
+        After a refusal nothing more is asked, and what was asked is waited for, so that it need not be paid twice. The
+        threads are daemons: an interrupted run does not wait for a slow server.
         """
         answers: list[Future[BaseModel | None]] = [Future() for _ in questions]
         left = iter(zip(questions, answers, strict=True))
@@ -120,11 +121,17 @@ class LanguageModel:
                 except BaseException as error:
                     answer.set_exception(error)
 
-        for _ in range(min(self.parallel, len(questions))):
-            threading.Thread(target=work, daemon=True).start()
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.parallel, len(questions)))]
+        for thread in threads:
+            thread.start()
         try:
             for answer in answers:
                 yield answer.result()
+        except FluoroError:
+            stopped.set()
+            for thread in threads:
+                thread.join()
+            raise
         finally:
             stopped.set()
 

@@ -32,7 +32,9 @@ def predict(
         str,
         typer.Argument(help="An image (PNG, JPEG, TIFF, DICOM, NIfTI, NRRD), a folder of them, a quoted glob, or -."),
     ],
-    phrases: Annotated[list[str] | None, typer.Argument(help='What to segment: "left femur" "sacrum".')] = None,
+    phrases: Annotated[
+        list[str] | None, typer.Argument(help='What to segment: "left femur" "sacrum"; a mask each.')
+    ] = None,
     point: Annotated[
         list[str] | None, typer.Option(help="x,y inside the structure; x,y,0 outside it. May be repeated.")
     ] = None,
@@ -162,6 +164,7 @@ def _asked(
 ) -> "tuple[list[Prompt], Path]":
     """The prompts, none for --all, and the folder that their masks are relative to."""
     from fluorosam_cli.prediction.prompts import prompts_of, read_prompts
+    from fluorosam_cli.prediction.understanding import parted
 
     for phrase in phrases:
         if Path(phrase).suffix and Path(phrase).is_file():
@@ -179,6 +182,7 @@ def _asked(
         return [], Path()
     if file is not None:
         return read_prompts(file), file.parent
+    phrases = [part for phrase in phrases for part in parted(phrase)]
     return prompts_of(
         phrases, points, box, None if mask is None else mask.name
     ), Path() if mask is None else mask.parent

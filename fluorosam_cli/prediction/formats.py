@@ -14,6 +14,7 @@ from fluorosam_cli.contracts import Prediction
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction.grid_images import nifti_affine
 from fluorosam_cli.prediction.images import is_dicom
+from fluorosam_cli.prediction.understanding import stem_of
 
 COCO = "coco.json"
 
@@ -87,9 +88,9 @@ def check_formats(names: Sequence[str]) -> list[str]:
 
 
 def name_of(header: Prediction, number: int) -> str:
-    """What a mask is called: its structure, else the phrase, else its file."""
+    """What a mask is called: its structure (as files are), else the phrase, else its file."""
     mask = header.masks[number]
-    return mask.structure or header.prompts[mask.prompt].text or Path(mask.mask).stem
+    return (mask.structure and stem_of(mask.structure)) or header.prompts[mask.prompt].text or Path(mask.mask).stem
 
 
 def coco_of(predictions: Sequence[tuple[str, Prediction]]) -> dict[str, Any]:

@@ -5,17 +5,19 @@ is asked, and the picture decides. Other words go to the network as they are, wi
 no list has, and also answers nonsense.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from fluorosam_cli.anatomy.matching import SAME_WORDS
-from fluorosam_cli.text.phrases import has_one_size, is_name, matches, meanings, phrases_of, respelt
+from fluorosam_cli.text.phrases import has_one_size, is_name, matches, meanings, phrases_of, resolve, respelt
 
 if TYPE_CHECKING:
     from fluorosam_cli.prediction.predictor import Predictor
 
 NEAREST = 3
+_BETWEEN = re.compile(r"[,;&+]|\band\b", re.IGNORECASE)  # the items of a list
 
 How = Literal["known", "respelt", "ambiguous", "unknown"]
 
@@ -56,6 +58,13 @@ def understand(text: str) -> Understood:
     return Understood(text, "unknown", (text,), (None,), nearest)
 
 
+def parted(text: str) -> list[str]:
+    """The phrases of a list such as "heart and liver", which as a whole names nothing; else the text alone."""
+    parts = [part.strip() for part in _BETWEEN.split(text) if part.strip()]
+    listed = len(parts) > 1 and understand(text).how == "unknown"
+    return parts if listed and all(understand(part).how != "unknown" for part in parts) else [text]
+
+
 def understand_for(predictor: "Predictor", text: str) -> Understood:
     """`understand`; the nearest of words that no phrase shares are the network's, of the names it was trained on."""
     words = understand(text)
@@ -73,6 +82,20 @@ def _meant(text: str) -> tuple[str, ...]:
 def display_phrase(name: str) -> str:
     """The words a person reads for a name."""
     return phrases_of(name)[0].text
+
+
+def stem_of(structure: str) -> str:
+    """The structure's name; where radiographs call another one so (`lung_left`), words that mean this one alone.
+
+    So `fluoro pack` reads corrected masks as what they were asked for.
+    """
+    plain = resolve(structure.replace("_", " ")) in (None, structure)
+    return structure if plain else slug_of(display_phrase(structure))
+
+
+def slug_of(text: str) -> str:
+    """Words as a file name: lower case letters and digits joined by underscores, at most 60 characters."""
+    return re.sub(r"[^\w]+", "_", text.lower()).strip("_")[:60]
 
 
 def _any_of(words: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ Of a DICOM header only geometry and polarity get into these. DICOM segmentations
 carry the patient and study of the image they belong to.
 """
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from fluorosam_cli.prediction.answers import PRESENT as PRESENT
 from fluorosam_cli.prediction.answers import Answer
 from fluorosam_cli.prediction.overlay import Layer, draw
 from fluorosam_cli.prediction.radiograph import Radiograph
+from fluorosam_cli.prediction.understanding import slug_of, stem_of
 
 HEADER = "prediction.json"
 COMPRESSION = 3  # of PNGs: less than half the time of the usual 6, for an overlay about as large
@@ -124,7 +124,7 @@ def mask_names(prompts: Sequence[Prompt], structures: Sequence[str | None]) -> l
     """A file name for each prompt's mask: its structure, else its words, else what it was; none twice."""
     names: list[str] = []
     for prompt, structure in zip(prompts, structures, strict=True):
-        slug = structure or slug_of(prompt.text or "") or _kind_of(prompt)
+        slug = stem_of(structure) if structure else slug_of(prompt.text or "") or _kind_of(prompt)
         slug = f"mask-{slug}" if f"{slug}.png" == OVERLAY else slug
         count = 1
         name = f"{slug}.png"
@@ -137,11 +137,6 @@ def mask_names(prompts: Sequence[Prompt], structures: Sequence[str | None]) -> l
 
 def _kind_of(prompt: Prompt) -> str:
     return "box" if prompt.box_xyxy else "points" if prompt.points_xy or not prompt.mask else "mask"
-
-
-def slug_of(text: str) -> str:
-    """Words as a file name: lower case letters and digits joined by underscores, at most 60 characters."""
-    return re.sub(r"[^\w]+", "_", text.lower()).strip("_")[:60]
 
 
 def rle_of(mask: np.ndarray) -> Rle:

@@ -10,9 +10,13 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from fluorosam_cli.artefacts import read_header
-from fluorosam_cli.contracts import Prediction, Prompt
+from fluorosam_cli.contracts import Checkpoint, Prediction, Prompt
+from fluorosam_cli.dataset.user_images import structure_of
+from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint
 from fluorosam_cli.prediction.overlay import Layer, draw
+from fluorosam_cli.prediction.understanding import stem_of
 from fluorosam_cli.prediction.write import largest_part, mask_names
+from fluorosam_cli.text.phrases import names
 
 
 @pytest.fixture(autouse=True)
@@ -364,6 +368,21 @@ def test_the_builtin_checkpoint_is_the_default(fluoro, tiny_checkpoint, tmp_path
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize(
+    ("typed", "files"),
+    [
+        ("heart and liver", ["heart", "liver"]),
+        ("L1, L2; spleen", ["spleen", "vertebrae_L1", "vertebrae_L2"]),
+        ("left and right femur", ["femora"]),  # a name of its own
+        ("elephant and heart", ["elephant_and_heart"]),
+    ],
+)
+def test_a_list_of_known_phrases_is_as_many_masks(fluoro, tiny_checkpoint, tmp_path, typed, files):
+    code, _, err = fluoro("predict", "img.png", typed, "--model", tiny_checkpoint, "-o", "p")
+    assert code == 0, err
+    assert sorted(path.stem for path in (tmp_path / "p").glob("*.png")) == sorted([*files, "overlay"])
+
+
 def test_mask_names():
     def prompt(text, box=None):
         return Prompt(text=text, points_xy=[], point_labels=[], box_xyxy=box)
@@ -372,6 +391,13 @@ def test_mask_names():
     names = mask_names(prompts, ["femur_left", None, None, None, None])
     assert names == ["femur_left.png", "äö_x.png", "box.png", "mask-overlay.png", "points.png"]
     assert mask_names([prompt("heart")] * 3, ["heart"] * 3) == ["heart.png", "heart-2.png", "heart-3.png"]
+
+
+def test_pack_reads_a_mask_as_the_structure_that_it_was_written_for():
+    trained = read_header(find_checkpoint("builtin") / HEADER, Checkpoint).structures
+    read = {name: structure_of(stem_of(name)) for name in (*names(), *trained)}
+    assert {name for name in read if read[name] != name} == set()
+    assert stem_of("lung_left") == "whole_left_lung"  # lung_left.png is the outline that radiologists draw
 
 
 def test_overlay_marks_the_mask_and_nothing_else():

@@ -53,7 +53,7 @@ def predict(
     ] = "builtin",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threshold: Annotated[float, typer.Option(help="A pixel is in the mask above this probability.")] = 0.5,
-    tta: Annotated[bool, typer.Option("--tta", help="Average over five looks at the image: slower, steadier.")] = False,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over five looks at the image; see RESULTS.md.")] = False,
     frames: Annotated[
         str | None, typer.Option(help="1,5-10 or all of a film or stack.", show_default="all of a film")
     ] = None,
@@ -138,7 +138,7 @@ def predict(
                 with _listed(failed, alone):
                     headers.append(write_prediction(output.path / name, one, formats, largest_component))
                     output.done += 1
-                    _report(headers[-1], output.path / name)
+                    _report(headers[-1], output.path / name, formats)
             if "coco" in formats:
                 there = [name for name in places.values() if is_done(output.path / name)]
                 write_coco(output.path, [(name, read_prediction(output.path / name)) for name in there])
@@ -216,7 +216,7 @@ def _warn_of_words(prompts: "list[Prompt]", predictor: "Predictor") -> None:
             log.warning("warning: %s%s", remark, known)
 
 
-def _report(header: "Prediction", folder: Path) -> None:
+def _report(header: "Prediction", folder: Path, formats: list[str]) -> None:
     from fluorosam_cli.prediction.answers import PRESENT
 
     for mask in header.masks:
@@ -226,3 +226,5 @@ def _report(header: "Prediction", folder: Path) -> None:
         elif mask.understood == "ambiguous":
             log.info('"%s": taken as "%s"', text, mask.asked)
         log.info("%s: %d px, predicted IoU %.2f", folder / mask.mask, mask.area_px, mask.score)
+    if "dicom-seg" in formats and not any(mask.area_px for mask in header.masks):
+        log.warning("warning: %s: every mask is empty, so there is no masks.dcm", folder)

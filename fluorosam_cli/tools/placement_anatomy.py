@@ -125,6 +125,12 @@ class BodyMap:
 
     # --- points
 
+    @cached_property
+    def middle(self) -> np.ndarray:
+        """The volume's centre (3,)."""
+        last = np.array(self.grid.array.shape[::-1]) - 1
+        return self.grid.world_from_index[:3, :3] @ (last / 2) + self.grid.world_from_index[:3, 3]
+
     def inside(self, names: str | Sequence[str], points: np.ndarray) -> np.ndarray:
         """Whether points (..., 3) lie in one of the structures."""
         key = (names,) if isinstance(names, str) else tuple(names)
@@ -253,13 +259,10 @@ class BodyMap:
         mask = np.isin(region.array, self.ids[name])
         index = np.argwhere(mask)
         points = region.points(mask)
-        middle = self.grid.world_from_index[:3, 3] + self.grid.world_from_index[:3, :3] @ (
-            (np.array(self.grid.array.shape[::-1]) - 1) / 2
-        )
         key = {
             "high": points[:, 2],
             "low": -points[:, 2],
-            "lateral": np.abs(points[:, 0] - middle[0]),
+            "lateral": np.abs(points[:, 0] - self.middle[0]),
             "anterior": -points[:, 1],
         }[which]
         close = key > key.max() - 6.0

@@ -6,6 +6,7 @@ from fluorosam_cli.tools.catalogue import Tool
 from fluorosam_cli.tools.placement_anatomy import BodyMap
 from fluorosam_cli.tools.placement_pose import (
     BACK,
+    LEFT,
     UP,
     Beam,
     Size,
@@ -133,7 +134,7 @@ def over_field(rng: np.random.Generator, tool: Tool, size: Size, anatomy: BodyMa
 
 
 def clutter(rng: np.random.Generator, tool: Tool, size: Size, anatomy: BodyMap, beam: Beam) -> Where | None:
-    """On the patient or under them, nearly flat across the beam."""
+    """On the patient or under them, nearly flat across the beam; a letter L or R on the side it names."""
     pixel = beam.draw_pixel(rng, 0.05)
     found = _through_body(anatomy, beam, pixel)
     if found is None:
@@ -141,6 +142,8 @@ def clutter(rng: np.random.Generator, tool: Tool, size: Size, anatomy: BodyMap, 
     ray, enter, leave = found
     gap = rng.uniform(0, 25)
     origin = beam.source + (enter - gap if rng.random() < 0.5 else leave + gap) * ray
+    if tool.parameters.get("side", 0) * (origin - anatomy.middle) @ LEFT < 0:
+        return None
     z = tilted(rng, -ray, CLUTTER_TILT_DEG)
     return Where(None, pose(origin, z, any_normal(rng, z)))
 

@@ -195,6 +195,15 @@ def test_courses_follow_their_vessels(kind):
     check_course(phantom(), kind, *LINES[kind])
 
 
+def test_letters_lie_on_the_side_they_name():
+    body = phantom()
+    letters = [tool for tool in catalogue() if tool.design == "side_marker"]
+    made = placements(body, "clutter", ["vertebrae_T8", "vertebrae_L3"], 12, chosen=letters, field_mm=400.0)
+    left_mm = [(placed.where.world_from_tool[:3, 3] - body.middle)[0] for placed in made]
+    assert [np.sign(x) for x in left_mm] == [placed.tool.parameters["side"] for placed in made]
+    assert len({placed.tool.parameters["side"] for placed in made}) == 2
+
+
 def test_only_what_is_in_the_beam_and_away_from_the_source():
     body = phantom()
     view = beam(body, "heart", 250)

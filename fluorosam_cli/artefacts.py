@@ -239,6 +239,7 @@ class Output:
         self.done = 0
         self.skipped = 0
         self.failed: list[str] = []
+        self._failed_before = False
         self._started = time.monotonic()
         self._run = Run(
             stage=stage,
@@ -292,12 +293,14 @@ class Output:
                 )
         if before.inputs_sha256 != self._run.inputs_sha256:
             raise FluoroError(f"{self.path}: its inputs have changed since", "start again with --overwrite")
+        self._failed_before = bool(before.failed)
         return True
 
     @property
     def finished(self) -> bool:
-        """Whether an earlier run completed this folder (only when resuming)."""
-        return self.resuming and self.header is not None and (self.path / self.header).is_file()
+        """Whether an earlier run completed this folder (only when resuming); what had failed is tried again."""
+        done = self.header is not None and (self.path / self.header).is_file()
+        return self.resuming and done and not self._failed_before
 
     def _write_run(self, status: str) -> None:
         update = {
@@ -313,9 +316,9 @@ class Output:
         if self.part:
             self._write_run("running")
             return self
+        if self.header is not None and not self.finished:  # first, so that a folder half done does not look finished
+            (self.path / self.header).unlink(missing_ok=True)
         if not self.resuming and self.path.is_dir():
-            if self.header is not None:  # first, so that a folder half deleted does not look finished
-                (self.path / self.header).unlink(missing_ok=True)
             for entry in self.path.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -327,6 +330,7 @@ class Output:
     def finish(self, header: Model) -> None:
         """Write the header: from here on the folder is complete."""
         assert self.header is not None
+        self._write_run("running")  # with what failed
         write_json(self.path / self.header, header)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

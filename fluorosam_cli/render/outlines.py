@@ -311,6 +311,8 @@ def _mediastinum(heart: np.ndarray, view: _View) -> np.ndarray:
     arch = view.row[(vessels >= ARCH_MM) & above]
     if len(arch):
         part &= view.row >= arch.min()
+    if not part.any():  # of a heart at the image's edge, no pixel may be a sample
+        return np.zeros_like(heart)
     low, high = _borders(part, view, SMOOTH_MM)
     first = int(np.flatnonzero(np.isfinite(low))[0])
     if len(arch) and first > 0:

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty
 
 from fluorosam_cli.allocator import return_freed_memory
-from fluorosam_cli.artefacts import Lines, Output, Track, sha256_of, silent
+from fluorosam_cli.artefacts import Lines, Output, Track, silent
 from fluorosam_cli.contracts import Projector as ProjectorHeader
 from fluorosam_cli.contracts import View, Views, ViewsCase
 from fluorosam_cli.errors import FluoroError
@@ -37,11 +37,10 @@ Done = set[tuple[str, int]]
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that could not be rendered (`whole`), or something asked for that it does not allow."""
+    """A case that could not be rendered, or something asked for that it does not allow."""
 
     problem: str
     hint: str
-    whole: bool
 
 
 def render(
@@ -50,7 +49,7 @@ def render(
     """Render views of every case into `output`: images, `views.jsonl`, and at last `views.json`.
 
     With several `devices`, each gets a process and a share of the cases. A case that cannot be read is put on
-    `output.failed`; when none could be, its error is raised.
+    `output.failed`; when there is no view at all, its error is raised.
     """
     numbers = {item.case.name: number for number, item in enumerate(cases)}
     failures: list[Failure] = []
@@ -70,9 +69,8 @@ def render(
             counts[item.case] += 1
             output.done += 1
         output.failed += [failure.problem for failure in failures]
-        whole = [failure for failure in failures if failure.whole]
-        if len(whole) == len(cases):
-            raise FluoroError(whole[0].problem, whole[0].hint)
+        if failures and not any(counts.values()):
+            raise FluoroError(failures[0].problem, failures[0].hint)
     output.finish(
         Views(
             count=sum(counts.values()),
@@ -91,7 +89,7 @@ def render(
             cases=[
                 ViewsCase(
                     name=item.case.name,
-                    case_sha256=sha256_of(item.path / "case.json"),
+                    case_sha256=item.case.source_sha256,
                     views=counts[item.case.name],
                     segmenter=item.case.segmenter.name,
                     task=item.case.segmenter.task,
@@ -177,17 +175,17 @@ def _loaded(
     try:
         body = load_body(item, settings, deformation)
     except FluoroError as error:
-        return Failure(f"{name}: {error.problem}", error.hint, whole=True)
+        return Failure(f"{name}: {error.problem}", error.hint)
     if settings.aim.poses:
         return body, (), []
     possible = possible_views(body.anatomy, settings.aim.names)
     hint = "fluoro render --list-views says what each view needs"
     refused = [
-        Failure(f"{name}: no view {view}: {reason}", hint, whole=False)
+        Failure(f"{name}: no view {view}: {reason}", hint)
         for view, reason in impossible_views(body.anatomy, settings.aim.names).items()
     ]
     if refused and not possible and RANDOM not in settings.aim.names:
-        return replace(refused[0], whole=True)
+        return refused[0]
     return body, possible, refused
 
 

@@ -87,12 +87,14 @@ def describe(
     """
     counts = Counts()
     with Lines(output.path / "descriptions.jsonl", Description) as lines:
-        last = lines.done[-1].name if lines.done else None  # perhaps incomplete, so it is made again
-        complete = {record.name for record in lines.done if record.name != last}
-        written = {record for record in lines.done if record.name == last}
+        batches = [*_batches(names), *_batches(list(own))]
+        again = {record.name for record in lines.done[-1:]}  # perhaps incomplete
+        if asking:
+            again |= _unanswered(_batches(names), asking, lines.done)
+        complete = {record.name for record in lines.done} - again
+        written = {record for record in lines.done if record.name in again}
         taken = {content_bag(record.text): record.name for record in lines.done if record.name in complete}
         counts.descriptions = len(lines.done)
-        batches = [*_batches(names), *_batches(list(own))]
         todo = [batch for batch in batches if not complete.issuperset(batch)]
         output.skipped = sum(map(len, batches)) - sum(map(len, todo))
         asked = [_question(batch, asking) for batch in todo if batch[0] not in own] if asking else []
@@ -113,6 +115,13 @@ def describe(
                 output.done += 1
     output.finish(Descriptions(count=counts.descriptions, names=len(names) + len(own), seed=seed))
     return counts
+
+
+def _unanswered(batches: Sequence[Sequence[str]], asking: Asking, records: Sequence[Description]) -> set[str]:
+    """The names on which an earlier run had no answer of the model's."""
+    told = {record.name for record in records if record.source == "llm"}
+    missing = [batch for batch in batches if told.isdisjoint(batch) and not asking.llm.cached(_question(batch, asking))]
+    return {name for batch in missing for name in batch}
 
 
 def _batches(names: Sequence[str]) -> list[Sequence[str]]:

@@ -1,5 +1,6 @@
 """A schematic chest as a case, and what a rendered folder holds."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def write_body(folder: Path, name: str, blocks: dict = BLOCKS) -> Path:
             shape_zyx=(32, 20, 32),
             spacing_zyx_mm=(SPACING_MM,) * 3,
             world_from_voxel=affine.tolist(),
-            source_sha256="0" * 64,
+            source_sha256=hashlib.sha256(name.encode()).hexdigest(),
             ct_sha256=sha256_of(case / "ct.nii.gz"),
             labels_sha256=sha256_of(case / "labels.nii.gz"),
             segmenter=Segmenter(name="phantom", version="1", task="test"),

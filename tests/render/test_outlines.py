@@ -161,6 +161,14 @@ def test_the_mediastinum_reaches_from_the_arch_to_the_hearts_lower_border():
     assert (found["lungs_visible"] & ~found["lungs_above_diaphragm"]).sum() == 0
 
 
+def test_of_a_heart_of_one_column_there_is_no_mediastinum():
+    view = camera()
+    paths = chest(*place(*view)) | {"great_vessels": np.zeros((SIZE, SIZE))}
+    paths["heart"] = np.where(np.arange(SIZE) == SIZE - 1, 60.0, 0.0) * np.ones((SIZE, 1))
+    stack = np.stack(list(paths.values())).astype(np.float32)
+    assert "mediastinum" not in outlines(stack, list(paths), *view, mm_per_px=0.7)  # every second pixel is looked at
+
+
 def test_a_spur_of_vessels_at_the_heart_is_no_part_of_its_silhouette():
     view = camera()
     x, z = place(*view)

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fluorosam_cli.artefacts import read_header, sha256_of
-from fluorosam_cli.contracts import Segmenter, Views
+from fluorosam_cli.artefacts import read_header
+from fluorosam_cli.contracts import Case, Segmenter, Views
 from fluorosam_cli.ct.cases import describe_structures, write_case
 from fluorosam_cli.ct.scans import Scan
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.ct.volume import Volume, write_nifti
+from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.carm import project_points
 from fluorosam_cli.render import materials
-from fluorosam_cli.render.body import cropped_in_place, occupied_box
+from fluorosam_cli.render.body import cropped_in_place, load_body, occupied_box
 from fluorosam_cli.render.masks import decode
 from tests.render.chest import BLOCKS, ORIGIN_LPS_MM, SPACING_MM, contents, views_of, write_body
 from tests.volumes import read_nifti
@@ -35,7 +36,7 @@ def test_cases_become_images_with_masks(cases, tmp_path, fluoro):
     header = read_header(out / "views.json", Views)
     assert (header.count, header.polarity, header.without) == (6, "bone_bright", [])
     assert [(case.name, case.views) for case in header.cases] == [("one", 3), ("two", 3)]
-    assert header.cases[0].case_sha256 == sha256_of(cases / "one" / "case.json")
+    assert header.cases[0].case_sha256 == read_header(cases / "one" / "case.json", Case).source_sha256
     assert header.projector.materials == list(materials.MATERIALS)
     views = views_of(out)
     assert [(view.case, view.index) for view in views] == [(case, i) for case in ("one", "two") for i in range(3)]
@@ -204,6 +205,11 @@ def test_a_case_that_cannot_be_read_is_listed_and_the_others_rendered(tmp_path, 
     assert "failed: broken: " in errors
     assert "Traceback" not in errors
     assert [case.name for case in read_header(tmp_path / "views" / "views.json", Views).cases] == ["fine"]
+    write_body(tmp_path / "cases", "broken")  # mended
+    words = ("render", tmp_path / "cases", "--views", 2, "--size", 32)
+    assert fluoro(*words, "-o", tmp_path / "views", "--resume")[0] == 0
+    assert fluoro(*words, "-o", tmp_path / "fresh")[0] == 0
+    assert contents(tmp_path / "views") == contents(tmp_path / "fresh")
 
 
 def no_cases(case: Path) -> None:
@@ -315,3 +321,18 @@ def test_deformed_bodies_take_turns_and_change_no_byte_between_processes(cases, 
     plain = views_of(tmp_path / "c")
     same = [one.structures == other.structures for one, other in zip(views, plain, strict=True)]
     assert same == [view.deformation == 0 for view in views]
+
+
+def test_a_deformed_body_that_cannot_be_used_is_listed_and_the_others_rendered(cases, tmp_path, fluoro, monkeypatch):
+    def load(item, settings, deformation):
+        if deformation == 1:
+            raise FluoroError("holds no structure", "use another seed")
+        return load_body(item, settings, deformation)
+
+    monkeypatch.setattr("fluorosam_cli.render.render.load_body", load)
+    words = ("render", cases / "one", "--views", 5, "--augment-anatomy", 2, "--size", 32, "-o", tmp_path / "views")
+    code, _, errors = fluoro(*words)
+    assert code == 1
+    assert "failed: one: holds no structure" in errors
+    assert [view.deformation for view in views_of(tmp_path / "views")] == [0, 2, 0]
+    assert (tmp_path / "views" / "views.json").is_file()

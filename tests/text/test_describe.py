@@ -195,6 +195,12 @@ def test_an_answer_that_stays_malformed_fails_its_names_only(fluoro, tmp_path, l
     found = records(tmp_path / "d")
     assert {r.name for r in found if r.source == "llm"} == set(chosen[8:])
     assert {r.name for r in found} == set(chosen)
+    code, _, err = fluoro(*command, "--parallel", 1, "--resume")  # asks for the others alone
+    assert code == 0, err
+    assert len(llm_server.requests) == 4
+    again = records(tmp_path / "d")
+    assert {r.name for r in again if r.source == "llm"} == set(chosen)
+    assert len(again) == len(set(again)) > len(found)
 
 
 def test_a_malformed_answer_is_asked_for_again(fluoro, tmp_path, llm_server):

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What the vector quantiser is worth: the same shards and seed with and without it, and some structures held out of
-# training altogether. Writes a Markdown table of text-only IoU: phrases seen in training, phrases held out, and both
-# for structures that training never met. OPTIONS go to both trainings. Interrupted? The same command continues.
+# training (but for the groups that they are in). Writes a Markdown table of text-only IoU: phrases seen in training, phrases held out, and both
+# for the structures held out. OPTIONS go to both trainings. Interrupted? The same command continues.
 # Usage: [PRESET=small] [STEPS=2000] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40] [HELD_OUT=a,b]
 #        [SEED=0] [OPTIONS="--prompts 2"] examples/ablate_vq.sh SHARDS [FOLDER]
 set -euo pipefail
-shards=$1
+shards=${1:?usage: ablate_vq.sh SHARDS [FOLDER]}
 out=${2:-ablation}
 held_out=${HELD_OUT:-kidney_left,scapula_right,vertebrae_L3,hip_left}
 export OMP_WAIT_POLICY=PASSIVE

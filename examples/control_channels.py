@@ -21,6 +21,7 @@ from fluorosam_cli.evaluation.sources import open_source
 from fluorosam_cli.model.fluorosam import preset
 from fluorosam_cli.model.image_encoder import ImageEncoder
 from fluorosam_cli.model.preprocess import channels, fit, to_image
+from fluorosam_cli.training.losses import map_loss
 from fluorosam_cli.training.optimise import Optimiser
 from fluorosam_cli.training.recipe import FLUORO
 
@@ -36,7 +37,8 @@ class Samples(TrainingSamples):
         self.wanted = [reader.header.structures.index(name) for name in OUTLINES]
         self.held = [i for i in range(len(reader)) if set(self.wanted) <= set(reader[i].structures.tolist())]
 
-    def _choose(self, sample, named, flipped, rng):
+    def _choose(self, sample, flipped, rng):
+        named = self._asked(sample, flipped)[0]
         rows = np.array([int(np.flatnonzero(named == number)[0]) for number in self.wanted])
         return rows, np.array(self.wanted), np.ones(len(rows), bool)
 
@@ -59,14 +61,6 @@ class Control(nn.Module):
         return F.interpolate(self.output(self.encoder(x)), (self.size, self.size), mode="bilinear")
 
 
-def loss_of(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy and Dice loss, of (B, C, H, W)."""
-    probability = logits.sigmoid()
-    overlap = 2 * (probability * target).sum((2, 3)) + 1
-    dice = 1 - overlap / (probability.sum((2, 3)) + target.sum((2, 3)) + 1)
-    return F.binary_cross_entropy_with_logits(logits, target) + dice.mean()
-
-
 def train(shards: Path, seconds: float, seed: int) -> Control:
     torch.manual_seed(seed)
     model = Control()
@@ -77,7 +71,7 @@ def train(shards: Path, seconds: float, seed: int) -> Control:
     while (done := (time.monotonic() - began) / seconds) < 1:
         batch = [samples[step * BATCH + i] for i in range(BATCH)]
         image, masks = (torch.stack([each[name] for each in batch]) for name in ("image", "masks"))
-        loss = loss_of(model(channels(image)), masks)
+        loss = map_loss(model(channels(image)).flatten(0, 1), masks.flatten(0, 1)).mean()
         loss.backward()
         optimiser.step(FLUORO.learning_rate * min(1, (step + 1) / 50, 2 * (1 - done)))
         step += 1

@@ -6,7 +6,7 @@
 # Usage: [PRESET=small] [STEPS=2000] [TUNING_STEPS=500] [BATCH=16] [GPUS=2] [DEVICE=auto] [LIMIT=40]
 #        [SEED=0] [OPTIONS="--prompts 2"] examples/evidence.sh SHARDS [FOLDER] [DATA]
 set -euo pipefail
-shards=$1
+shards=${1:?usage: evidence.sh SHARDS [FOLDER] [DATA]}
 out=${2:-evidence}
 data=${3:-$shards}
 export OMP_WAIT_POLICY=PASSIVE

@@ -20,8 +20,8 @@ def main() -> None:
     parser.add_argument("--negative", action="store_true", help="dark where it was bright")
     parser.add_argument("--absent", default="", help="structures that no image shows, with commas between")
     options = parser.parse_args()
-    shutil.copytree(options.images / "masks", options.out / "masks")
-    (options.out / "images").mkdir()
+    shutil.copytree(options.images / "masks", options.out / "masks", dirs_exist_ok=True)
+    (options.out / "images").mkdir(exist_ok=True)
     for path in sorted((options.images / "images").iterdir()):
         image = ImageOps.exif_transpose(Image.open(path)).convert("L")
         (ImageOps.invert(image) if options.negative else image).save(options.out / "images" / f"{path.stem}.png")

@@ -14,7 +14,8 @@
 # Usage: [FIRST="--init model.safetensors"] [FIRST_STEPS=2000] [STEPS=600] [SEED=1] [ALSO=folder] [DEVICE=cpu] \
 #          [PRECISION=bf16] [REAL=folder] examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
 set -euo pipefail
-whole_body=$1 chest=$2 abdomen=$3
+usage="usage: train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]"
+whole_body=${1:?$usage} chest=${2:?$usage} abdomen=${3:?$usage}
 out=${4:-builtin}
 seed=${SEED:-1}
 export OMP_WAIT_POLICY=PASSIVE
@@ -24,8 +25,8 @@ began=$SECONDS
 step() { printf '\n== %s  (%s)\n' "$*" "$(date +%T)" >&2; }
 
 step "1/6  bodies: five whole ones with tissues of their own, two real CTs, fourteen phantoms"
-[ -d "$out/whole" ] || python "$here/phantom_hu.py" "$whole_body"/labels.nii.gz "$whole_body"/body.nii.gz \
-  "$whole_body"/labels.json "$out/whole" --count 5 --seed $((seed - 1))
+python "$here/phantom_hu.py" "$whole_body"/labels.nii.gz "$whole_body"/body.nii.gz "$whole_body"/labels.json \
+  "$out/whole" --count 5 --seed $((seed - 1))
 fluoro segment-ct "$out/whole/scans" --labels "$out/whole/labels" -o "$out/ct_whole" --resume
 fluoro segment-ct "$chest/ct.nii.gz" --labels "$chest/seg.nii.gz" -o "$out/ct_chest" --resume
 fluoro segment-ct "$abdomen/ct.nii.gz" --labels "$abdomen/seg.nii.gz" -o "$out/ct_abdomen" --resume
@@ -76,8 +77,8 @@ if [ -n "${REAL:-}" ]; then
   absent=femur_left,femur_right,tibia_left,tibia_right,fibula_left,fibula_right,patella_left,patella_right,hip_left
   absent+=,hip_right,sacrum,urinary_bladder,prostate,vertebrae_L5,vertebrae_S1,metatarsal_left,tarsal_right
   absent+=,carpal_right,metacarpal_left,brain
-  [ -d "$out/images_absent" ] || python "$here/probe_images.py" "$REAL" "$out/images_absent" --absent "$absent"
-  [ -d "$out/images_negative" ] || python "$here/probe_images.py" "$REAL" "$out/images_negative" --negative
+  python "$here/probe_images.py" "$REAL" "$out/images_absent" --absent "$absent"
+  python "$here/probe_images.py" "$REAL" "$out/images_negative" --negative
   fluoro eval "$out/run" "$REAL" --prompts text,text+points,paraphrases --clicks 8 --noc 0 -o "$out/real" --resume
   fluoro eval "$out/run" "$out/images_negative" --prompts text -o "$out/negative" --resume
   fluoro eval "$out/run" "$out/images_absent" --prompts presence -o "$out/absent" --resume

@@ -66,7 +66,7 @@ def train(
     ] = None,
     exclude_structures: Annotated[
         list[str] | None,
-        typer.Option(help="Hold out: a,b or a file of names; neither shown nor named.", show_default=False),
+        typer.Option(help="Hold out: a,b or a file of names; shown in groups alone.", show_default=False),
     ] = None,
     text_encoder: Annotated[
         str | None,

@@ -3,8 +3,10 @@
 TotalSegmentator's `appendicular_bones` has one class for both tibiae, other data sets have one for both lungs or both
 kidneys. A part is what hangs together on a grid of about 3 mm: a limb across its joints, a lung without the thin layer
 in which it touches the other. Its side is that of the sided bone it hangs on (femur, humerus), or else which side of
-the body's middle it lies on as a whole. What nothing tells apart keeps its unsided id if it is bone, and is cut at the
-body's middle if it is lung or kidney, as for a horseshoe kidney.
+the body's middle it lies on as a whole. Where no median bone tells that middle, it is the tissue's, and a limb's bones
+are told apart by it only if one of them lies on both sides: of a limb alone it is the limb's own. What nothing tells
+apart keeps its unsided id if it is bone, and is cut at the body's middle if it is lung or kidney, as for a horseshoe
+kidney.
 """
 
 from typing import NamedTuple
@@ -45,8 +47,10 @@ def tell_sides(labels: Volume, ct: Volume) -> Volume:
         ids = {_unsided_id(name): name for name in unsided.names if _unsided_id(name) in present}
         if ids:
             array = labels.array.copy() if array is labels.array else array
-            middle_mm = _middle_mm(coarse, ct.array[every] > TISSUE_HU)
-            _apply(array, ids, _sides(coarse, list(ids), unsided, middle_mm), steps)
+            median_mm = _median_mm(coarse)
+            middle_mm = _tissue_mm(coarse, ct.array[every] > TISSUE_HU) if median_mm is None else median_mm
+            by_pairs = unsided.anchor is not None and median_mm is None
+            _apply(array, ids, _sides(coarse, list(ids), unsided, middle_mm, by_pairs), steps)
     return labels if array is labels.array else Volume(array, labels.world_from_voxel)
 
 
@@ -54,8 +58,11 @@ def _unsided_id(name: str) -> int:
     return PAIRED[f"{name}s"] if f"{name}s" in PAIRED else structure(name).label_id
 
 
-def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float) -> np.ndarray:
-    """For every coarse voxel: 1 near a left part, 2 near a right one, 0 where it is not known."""
+def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float, by_pairs: bool) -> np.ndarray:
+    """For every coarse voxel: 1 near a left part, 2 near a right one, 0 where it is not known.
+
+    With `by_pairs` the middle counts only where one label lies on both sides of it.
+    """
     from scipy import ndimage
 
     ours = np.isin(coarse.array, ids)
@@ -73,6 +80,7 @@ def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float) -
     parts, count = ndimage.label(beyond <= unsided.reach_mm)  # pyright: ignore
     x_mm = _world_x_mm(coarse)
     side_of = np.zeros(count + 1, dtype=np.uint8)
+    beside: dict[int, list[int]] = {1: [], 2: []}  # parts on either side of the middle
     for part, place in enumerate(ndimage.find_objects(parts), 1):
         inside = parts[place] == part
         touched = [np.count_nonzero(anchor[place] & inside) for anchor in anchors]
@@ -81,7 +89,11 @@ def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float) -
             if max(touched) >= SIDED_SHARE * sum(touched):
                 side_of[part] = 1 + int(touched[1] > touched[0])
         elif len(along_mm) and (along_mm.min() > middle_mm or along_mm.max() < middle_mm):
-            side_of[part] = 1 if along_mm.min() > middle_mm else 2
+            beside[1 if along_mm.min() > middle_mm else 2].append(part)
+    held = [set(coarse.array[ours & np.isin(parts, beside[side])].tolist()) for side in beside]
+    if not by_pairs or held[0] & held[1]:
+        for side in beside:
+            side_of[beside[side]] = side
     if count:
         nearest = ndimage.distance_transform_edt(parts == 0, spacing_mm, return_distances=False, return_indices=True)
         sides = side_of[parts[tuple(nearest)]]  # pyright: ignore[reportArgumentType]
@@ -90,13 +102,18 @@ def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float) -
     return sides if unsided.anchor else np.where(sides == 0, np.where(x_mm > middle_mm, 1, 2), sides)
 
 
-def _middle_mm(coarse: Volume, tissue: np.ndarray) -> float:
-    """World x of the body's middle: of the first median structure in the scan, or else of all tissue."""
-    x_mm = _world_x_mm(coarse)
+def _median_mm(coarse: Volume) -> float | None:
+    """World x of the first median structure in the scan, None where there is none."""
     for name in MIDLINE:
         inside = np.isin(coarse.array, label_ids(name))
         if inside.any():
-            return float(x_mm[inside].mean())
+            return float(_world_x_mm(coarse)[inside].mean())
+    return None
+
+
+def _tissue_mm(coarse: Volume, tissue: np.ndarray) -> float:
+    """World x of the middle of all tissue."""
+    x_mm = _world_x_mm(coarse)
     return float(x_mm[tissue].mean()) if tissue.any() else float(x_mm.mean())
 
 

@@ -35,7 +35,7 @@ class SampleConfig:
     draws: int  # uniform numbers each prompt needs for its clicks
     absent_share: float  # of prompts that name a structure which is not in the image
     seed: int
-    exclude: tuple[str, ...] = ()  # structures that are neither shown nor named
+    exclude: tuple[str, ...] = ()  # structures neither shown nor named; groups that have them are
     randomisation: Randomisation = FULL
     masks_px: int | None = None  # of masks and path lengths; None: as the image
     travel: int = 0  # the first prompts of each image get the path length through their structure

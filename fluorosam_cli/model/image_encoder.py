@@ -77,6 +77,8 @@ def backbone(config: ModelConfig, **pretrained: Any) -> nn.Module:
     options: dict[str, Any] = {}
     if name.startswith(("swin", "samvit")):
         options["img_size"] = config.image_size_px
+    if name.startswith("swin"):
+        options["drop_path_rate"] = 0.0  # as all else here: a network's answer is no matter of chance
     if name.startswith("samvit"):
         return timm.create_model(name, num_classes=0, global_pool="", **options, **pretrained)
     if name.startswith("resnet"):

@@ -177,7 +177,7 @@ def parts(tool: Tool, centre_line_mm: "np.ndarray | None" = None) -> list[tuple[
     return _built(tool, centre_line_mm)
 
 
-@lru_cache(maxsize=1024)  # the 960 rigid tools: 77 MB, and 27 ms saved each time one comes again
+@lru_cache(maxsize=1024)  # all rigid tools: 77 MB, and 27 ms saved each time one comes again
 def _parts_once(tool: Tool) -> tuple[tuple[str, Mesh], ...]:
     return tuple(_built(tool, None))
 

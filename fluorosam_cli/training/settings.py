@@ -28,7 +28,7 @@ class TrainSettings:
     prompts: int = 4  # per image, through the decoder
     map_prompts: int = 28  # per image, through the text map alone (where the preset has one)
     augment: Strength = "full"
-    exclude: tuple[str, ...] = ()  # structures that training never meets, neither shown nor named
+    exclude: tuple[str, ...] = ()  # structures neither shown nor named, unless within a group that has them
     validations: int = 10
     validation_images: int = 32
     patience: int | None = None  # validations without a better one before training stops

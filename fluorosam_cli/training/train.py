@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fluorosam_cli.artefacts import Track, sha256_of, silent
-from fluorosam_cli.contracts import ModelConfig
+from fluorosam_cli.artefacts import Track, read_header, sha256_of, silent
+from fluorosam_cli.contracts import Checkpoint, ModelConfig
 from fluorosam_cli.dataset.loader import Positions, SampleConfig, TrainingSamples
 from fluorosam_cli.dataset.randomisation import randomisation
 from fluorosam_cli.dataset.shards import HEADER, ShardReader
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
 from fluorosam_cli.model.fluorosam import FluoroSAM
 from fluorosam_cli.training.devices import Devices, Process, average, from_all, from_first, run
 from fluorosam_cli.training.logs import FIGURES, Line, Logs, Stopwatch
@@ -31,7 +32,7 @@ from fluorosam_cli.training.objective import Objective
 from fluorosam_cli.training.optimise import Optimiser, WeightAverage, learning_rate
 from fluorosam_cli.training.settings import TrainSettings, choose_precision, choose_workers
 from fluorosam_cli.training.start import Start, build, name_tokens, prepare
-from fluorosam_cli.training.state import About, Saver, State, load_state
+from fluorosam_cli.training.state import About, Saver, State
 from fluorosam_cli.training.validate import selection, validate
 
 log = logging.getLogger("fluoro")
@@ -64,11 +65,11 @@ class _Taken:
 def launch(job: Job, track: Track = silent) -> dict[str, float]:
     """Train into `job.folder` (`last/`, `best/`, `log.csv`, `speed.csv`), continuing from `last/` if it is there.
 
-    Returns the metrics of the last validation. Memory per process: the model with its gradients, moments and average
-    (about 20 bytes per parameter) plus the activations of one micro-batch.
+    Returns the metrics of the last validation, in the first process alone. Memory per process: the model with its
+    gradients, moments and average (about 20 bytes per parameter) plus the activations of one micro-batch.
     """
     run(partial(_train, job, track), job.devices)
-    return dict(load_state(job.folder)["metrics"])
+    return {} if job.devices.rank else read_header(job.folder / "last" / CHECKPOINT, Checkpoint).metrics
 
 
 def _train(job: Job, track: Track, process: Process) -> None:

@@ -51,6 +51,17 @@ def test_one_leg_alone_has_no_side(legs):
     assert not np.isin(told.array, [structure("tibia_right").label_id, structure("fibula_right").label_id]).any()
 
 
+@pytest.mark.parametrize(("bone", "at"), [("ulna", 42), ("radius", 18), ("tibia", 40), ("fibula", 18)])
+def test_a_bone_beside_the_middle_of_its_own_limb_has_no_side(bone, at):
+    y, x = np.mgrid[:60, :60]
+    shaft = np.broadcast_to(np.hypot(x - at, y - 30) < 6, (20, 60, 60))
+    hu = np.where(shaft, 700, np.where(np.hypot(x - 30, y - 30) < 28, 40, -1000)).astype(np.int16)
+    matrix = np.diag([2.0, 2, 2, 1])
+    labels = np.where(shaft, structure(bone).label_id, 0).astype(np.uint8)
+    told = tell_sides(Volume(labels, matrix), Volume(hu, matrix))
+    np.testing.assert_array_equal(told.array, labels)
+
+
 @pytest.mark.parametrize(("pair", "one"), [("lungs", "lung"), ("kidneys", "kidney")])
 @pytest.mark.parametrize("with_spine", [True, False])
 def test_a_pair_of_organs_is_told_apart(torso, pair, one, with_spine):

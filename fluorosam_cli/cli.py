@@ -95,7 +95,9 @@ def run(argv: list[str]) -> int:
             return 2
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "fluoro"
-        return _fail(message[0].lower() + message[1:].rstrip("."), f"{path} --help", 2)
+        dashed = next((word for word in argv if word.startswith("-") and os.path.exists(word)), None)
+        hint = f"{path} --help" if dashed is None else f"if the file is meant: ./{dashed}"
+        return _fail(message[0].lower() + message[1:].rstrip("."), hint, 2)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except MemoryError as error:

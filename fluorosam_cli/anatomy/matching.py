@@ -15,7 +15,8 @@ from fluorosam_cli.anatomy.wording import content_bag, normalised, small_words, 
 
 EXACT, SAME_WORDS, MOST = 1.0, 0.97, 0.95  # typed alike; the same words otherwise; the most that shared words reach
 SPELLING_CUTOFF = 0.72  # difflib's ratio below which two words are not misspellings of each other
-SHORTEST_MISSPELT = 3
+SHORTEST_MISSPELT, SHORTEST_MEANT = 3, 4  # abbreviations are too much like other words
+SHORT = 5  # letters of a word in which one slip is all that is forgiven
 AS_LIKE = 0.05  # ratios closer than this are told apart by how usual the words are
 LEAST = 0.45  # scores below it are not listed
 CONTRADICTED = 0.5  # factor where side, number or region of the spine differ
@@ -71,8 +72,14 @@ def ranked(index: Index, text: str, n: int = 5) -> list[Match]:
 
 
 def respelt(index: Index, text: str) -> tuple[str, float]:
-    """The text with its unknown words replaced by the known ones most like them, and how like the worst of these is."""
-    return _respelt(index, normalised(text).split())
+    """The text with its unknown words replaced by the known ones most like them, and how like the worst of these is.
+
+    0 where a word with a digit would be: T13 is like T1, and no slip of the pen.
+    """
+    words = normalised(text).split()
+    mended, likeness = _respelt(index, words)
+    changed = (word for word, new in zip(words, mended.split(), strict=True) if word != new)
+    return mended, 0.0 if any(letter.isdigit() for word in changed for letter in word) else likeness
 
 
 def _likenesses(index: Index, text: str) -> list[tuple[str, float]]:
@@ -122,9 +129,19 @@ def _respelt(index: Index, words: list[str]) -> tuple[str, float]:
 def _most_like(index: Index, word: str) -> tuple[str, float]:
     """The known word that `word` is most probably a misspelling of, "" if none, and the likeness of the two."""
     near = difflib.get_close_matches(word, index.spelt, n=5, cutoff=SPELLING_CUTOFF)
+    near = [other for other in near if _may_be_meant(word, other)]
     ratios = {other: difflib.SequenceMatcher(None, other, word).ratio() for other in near}
     if not ratios:
         return "", 1.0
     best = max(ratios.values())
     chosen = max((other for other in near if ratios[other] > best - AS_LIKE), key=lambda other: index.spelt[other])
     return chosen, ratios[chosen]
+
+
+def _may_be_meant(word: str, other: str) -> bool:
+    """Whether a slip makes one of the other: a first letter is seldom mistaken, and of a short word one letter."""
+    if word[0] != other[0] or (len(other) < SHORTEST_MEANT and other.isalpha()):
+        return False
+    steps = difflib.SequenceMatcher(None, word, other).get_opcodes()
+    changed = sum(max(b - a, d - c) for kind, a, b, c, d in steps if kind != "equal")
+    return len(word) > SHORT or changed == 1 or sorted(word) == sorted(other)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain, count, islice
@@ -110,6 +111,9 @@ def predict(
         single = alone and images == 1  # its results lie in the output folder itself, others have a folder each
 
         places = {(job, frame): "" if single else job.folder_name(frame) for job in jobs for frame in job.frames}
+        for name, count in Counter(places.values()).items():
+            if count > 1:
+                raise FluoroError(f"{image}: the results of two images would be called {name}", "rename one of them")
         done = {key for key, name in places.items() if stage.options["resume"] and is_done(stage.folder / name)}
 
         def segmented() -> "Iterator[tuple[str, Segmented]]":
@@ -139,6 +143,8 @@ def predict(
                     headers.append(write_prediction(output.path / name, one, formats, largest_component))
                     output.done += 1
                     _report(headers[-1], output.path / name, formats)
+            if not headers and not done:
+                raise FluoroError(f"{image}: none of its images could be segmented; {failed[0]}", "mend or remove them")
             if "coco" in formats:
                 there = [name for name in places.values() if is_done(output.path / name)]
                 write_coco(output.path, [(name, read_prediction(output.path / name)) for name in there])
@@ -163,17 +169,12 @@ def _asked(
     phrases: list[str], points: list[str], box: str | None, mask: Path | None, everything: bool, file: Path | None
 ) -> "tuple[list[Prompt], Path]":
     """The prompts, none for --all, and the folder that their masks are relative to."""
-    from fluorosam_cli.prediction.prompts import prompts_of, read_prompts
-    from fluorosam_cli.prediction.understanding import parted
+    from fluorosam_cli.prediction.prompts import prompts_of, read_prompts, spelt_out
 
     for phrase in phrases:
         if Path(phrase).suffix and Path(phrase).is_file():
             raise UsageError(
                 f"{phrase}: is a file, a phrase is expected", "for several images quote a pattern: 'a/*.png'"
-            )
-        if phrase.lower() in ("left", "right"):
-            raise UsageError(
-                f"{phrase}: a side alone names nothing", f'quote the whole phrase, such as "{phrase} lung"'
             )
     named = bool(phrases or points or box or mask)
     if everything + (file is not None) + named > 1:
@@ -181,11 +182,9 @@ def _asked(
     if everything:
         return [], Path()
     if file is not None:
-        return read_prompts(file), file.parent
-    phrases = [part for phrase in phrases for part in parted(phrase)]
-    return prompts_of(
-        phrases, points, box, None if mask is None else mask.name
-    ), Path() if mask is None else mask.parent
+        return spelt_out(read_prompts(file)), file.parent
+    asked = prompts_of(phrases, points, box, None if mask is None else mask.name)
+    return spelt_out(asked), Path() if mask is None else mask.parent
 
 
 def _check_folder(stage: Stage) -> None:

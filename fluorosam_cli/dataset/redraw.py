@@ -1,8 +1,9 @@
 """A radiograph drawn again from what its rays crossed: other tissues, another tube, another dose, and no rendering.
 
 The chain is that of `render/detector.py` with what training can do without left out: few energies, no focal spot, no
-light spread (a training pixel is wider than either), no heel effect, Gaussian noise. Attenuation, spectra, scatter and the display are
-the renderer's own. `tissue_contrast.csv` says how far each tissue group varies; its numbers and those below are ours.
+light spread (a training pixel is wider than either), no heel effect, Gaussian noise. Attenuation, spectra, scatter and
+the display are the renderer's own. `tissue_contrast.csv` says how far each tissue group varies; its numbers and those
+below are ours.
 """
 
 import csv

@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
 from fluorosam_cli.artefacts import sha256_of
 from fluorosam_cli.dataset import coco
+from fluorosam_cli.dataset.image_files import images_in, stem_of
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.text.phrases import is_name, resolve
 
 IMAGES, MASKS = "images", "masks"
+WITH_ALPHA = ("RGBA", "LA", "PA")
 
 
 @dataclass(frozen=True)
@@ -98,22 +100,33 @@ def read_masks(image: UserImage, shape: tuple[int, int]) -> tuple[dict[str, np.n
 
 
 def _from_folder(root: Path) -> UserImages:
-    files = {p.stem: p for p in sorted((root / IMAGES).iterdir()) if p.is_file() and not p.name.startswith(".")}
+    files: dict[str, Path] = {}
+    for path in images_in(root / IMAGES):
+        name = stem_of(path)
+        if name in files:
+            raise FluoroError(
+                f"{root / IMAGES}: {files[name].name} and {path.name} are both {name}, whose masks are they?",
+                "rename one of them, or take it away",
+            )
+        files[name] = path
     folders = {p.name: p for p in sorted((root / MASKS).glob("*")) if p.is_dir()}
     skipped: Counter[str] = Counter()
     problems = [f"{MASKS}/{name}: no image of that name in {IMAGES}/" for name in folders.keys() - files.keys()]
     images = []
     for name, path in files.items():
         masks: dict[str, Path | list[Any]] = {}
-        for file in sorted(folders[name].glob("*.png")) if name in folders else []:
+        given = [p for p in sorted(folders[name].iterdir()) if p.name[0] != "."] if name in folders else []
+        for file in given:
             structure = structure_of(file.stem)
-            if structure is None:
+            if file.suffix.lower() != ".png":
+                problems.append(f"{MASKS}/{name}/{file.name}: is no PNG, as masks have to be")
+            elif structure is None:
                 skipped[file.stem] += 1
             elif structure in masks:
                 problems.append(f"{name}/{file.name}: names {structure}, as another mask of this image does")
             else:
                 masks[structure] = file
-        if name not in folders or not any(folders[name].glob("*.png")):
+        if not given:
             problems.append(f"{IMAGES}/{path.name}: no masks in {MASKS}/{name}/")
         elif masks:
             images.append(UserImage(name, path, masks))
@@ -125,7 +138,7 @@ def _read_png(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as picture:
-            array = np.asarray(picture.convert("L") if picture.mode in ("LA", "PA") else picture)
+            array = _without_alpha(picture.convert("RGBA")) if picture.mode in WITH_ALPHA else np.asarray(picture)
     except UnidentifiedImageError:
         raise ValueError("not a readable image") from None
     if array.ndim == 3:
@@ -139,16 +152,24 @@ def _read_png(path: Path) -> np.ndarray:
     return array != 0
 
 
+def _without_alpha(picture: Any) -> np.ndarray:
+    """RGBA -> (H, W, 3): what is not transparent; of one colour throughout, the transparency itself is the mask."""
+    colour, alpha = np.split(np.asarray(picture), [3], axis=2)
+    return np.repeat(alpha, 3, axis=2) if (colour == colour[:1, :1]).all() else np.where(alpha > 0, colour, 0)
+
+
 # --- COCO -------------------------------------------------------------------------------------------------------------
 
 
 def _from_coco(path: Path) -> UserImages:
     try:
         data = json.loads(path.read_bytes())
-        names = {int(category["id"]): str(category["name"]) for category in data["categories"]}
-        entries = {int(entry["id"]): str(entry["file_name"]) for entry in data["images"]}
+        names = {number: str(entry["name"]) for number, entry in _by_id(data["categories"])}
+        entries = {number: _relative(entry["file_name"]) for number, entry in _by_id(data["images"])}
         sizes = {
-            int(e["id"]): (int(e["height"]), int(e["width"])) for e in data["images"] if {"height", "width"} <= e.keys()
+            number: (int(entry["height"]), int(entry["width"]))
+            for number, entry in _by_id(data["images"])
+            if entry.get("height") and entry.get("width")
         }
         annotations = [(int(a["image_id"]), int(a["category_id"]), a.get("segmentation")) for a in data["annotations"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -171,23 +192,35 @@ def _from_coco(path: Path) -> UserImages:
             parts = masks[image].setdefault(structure, [])
             assert isinstance(parts, list)
             parts.append(segmentation)
-    images = []
+    images: list[UserImage] = []
     for number, file in sorted(entries.items(), key=lambda item: (item[1], item[0])):
         found = _image_of(path.parent, file)
         if found is None:
             problems.append(f"{file}: no such image beside the COCO file")
+        elif any(found == image.path for image in images):
+            problems.append(f"{file}: is listed twice; the masks of image {number} are left out")
         elif masks[number]:
-            images.append(UserImage(str(PurePosixPath(file).with_suffix("")), found, masks[number], sizes.get(number)))
+            images.append(UserImage(str(file.with_suffix("")), found, masks[number], sizes.get(number)))
         elif not any(image == number for image, _, _ in annotations):
             problems.append(f"{file}: has no annotations")
     return _gathered(images, skipped, problems)
 
 
-def _image_of(folder: Path, name: str) -> Path | None:
+def _by_id(entries: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    numbers = [int(entry["id"]) for entry in entries]
+    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
+        raise ValueError(f"id {twice[0]} is given twice")
+    return list(zip(numbers, entries, strict=True))
+
+
+def _relative(name: str) -> PurePosixPath:
+    """A file's name with either slash; of one that leads elsewhere, on the machine of its export, the last part."""
+    path = PureWindowsPath(str(name))
+    return PurePosixPath(path.name) if path.anchor or ".." in path.parts else PurePosixPath(*path.parts)
+
+
+def _image_of(folder: Path, relative: PurePosixPath) -> Path | None:
     """The file beside the JSON, in `images/` beside it or beside its folder; never one elsewhere."""
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        return None
     places = (folder, folder / IMAGES, folder.parent, folder.parent / IMAGES)
     return next((place / relative for place in places if (place / relative).is_file()), None)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from fluorosam_cli.dataset.user_images import UserImages, find_user_images, is_u
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.images import read_radiograph
 from fluorosam_cli.text.phrases import phrases_of
+
+log = logging.getLogger("fluoro")
 
 PhraseChoice = Literal["train", "test", "all"]
 Words = dict[str, list[str]]  # structure -> phrases
@@ -159,6 +162,8 @@ def read_prompts(path: Path, structures: Iterable[str]) -> Words:
         known = name if name in found else structure_of(name)
         if known in found and phrase:
             found[known].append(phrase)
+        elif known not in found:
+            log.warning("%s: %s: no structure of the data", path, name)
     if not any(found.values()):
         raise FluoroError(
             f"{path}: has no phrase for any structure in the data", f"such as {', '.join(list(found)[:3])}"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from fluorosam_cli.dataset.image_files import stem_of
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction.answers import Request, answer_everything, answer_prompts
-from fluorosam_cli.prediction.images import probe, read_frames, stem_of
+from fluorosam_cli.prediction.images import probe, read_frames
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.write import Segmented
 

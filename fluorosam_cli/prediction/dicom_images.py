@@ -113,6 +113,9 @@ def _of_frame(header: "Dataset", index: int) -> "Dataset":
                 for keyword in keywords:
                     if keyword in item:
                         view[keyword] = item[keyword]
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        if keyword in view and view[keyword].is_empty:
+            del view[keyword]
     return view
 
 
@@ -127,7 +130,7 @@ def _shown(stored: np.ndarray, view: "Dataset") -> tuple[np.ndarray, bool]:
         values = np.log1p(np.maximum(values, 0, dtype=np.float32))  # linear in the beam; films see its logarithm
     else:
         values = apply_modality_lut(values, view)
-        windowed = apply_voi_lut(values, view) if view.get("VOILUTSequence") or view.get("WindowWidth") else values
+        windowed = apply_voi_lut(values, view) if view.get("VOILUTSequence") or _has_width(view) else values
         if windowed.min() < windowed.max():  # a window beside the values would show nothing
             values = windowed
     if values.dtype == np.float64:
@@ -135,6 +138,12 @@ def _shown(stored: np.ndarray, view: "Dataset") -> tuple[np.ndarray, bool]:
     inverse = view.get("PresentationLUTShape") == "INVERSE" or view.PhotometricInterpretation == "MONOCHROME1"
     slope = float(view.get("RescaleSlope", 1) or 1)
     return inverted(values) if inverse else values, inverse != (slope < 0)
+
+
+def _has_width(view: "Dataset") -> bool:
+    """Whether the first window, which is the one that counts, has a width above 0."""
+    widths = view.get("WindowWidth")
+    return float(widths[0] if isinstance(widths, Sequence) else widths or 0) > 0
 
 
 def _without_unused_bits(stored: np.ndarray, view: "Dataset") -> np.ndarray:
@@ -185,8 +194,13 @@ def _name_of(uid: str) -> str:
 
 
 def _unreadable(path: Path, error: BaseException) -> FluoroError:
-    if isinstance(error, AttributeError):
+    from pydicom.errors import InvalidDicomError
+
+    hint = "check the file, or export it again"
+    if isinstance(error, InvalidDicomError):
+        detail, hint = "no preamble", "if it is DICOM all the same, `dcmconv IN OUT` gives it one"
+    elif isinstance(error, AttributeError):
         detail = f"lacks {error.name or 'pixels, or what describes them'}"
     else:
         detail = str(error) if isinstance(error, Refused) else type(error).__name__
-    return FluoroError(f"{path}: not a readable DICOM image ({detail})", "check the file, or export it again")
+    return FluoroError(f"{path}: not a readable DICOM image ({detail})", hint)

@@ -11,10 +11,10 @@ import numpy as np
 
 from fluorosam_cli.artefacts import atomic_path, write_bytes
 from fluorosam_cli.contracts import Prediction
+from fluorosam_cli.dataset.image_files import is_dicom
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction.grid_images import nifti_affine
-from fluorosam_cli.prediction.images import is_dicom
-from fluorosam_cli.prediction.understanding import stem_of
+from fluorosam_cli.prediction.understanding import mask_stem
 
 COCO = "coco.json"
 
@@ -90,7 +90,7 @@ def check_formats(names: Sequence[str]) -> list[str]:
 def name_of(header: Prediction, number: int) -> str:
     """What a mask is called: its structure (as files are), else the phrase, else its file."""
     mask = header.masks[number]
-    return (mask.structure and stem_of(mask.structure)) or header.prompts[mask.prompt].text or Path(mask.mask).stem
+    return (mask.structure and mask_stem(mask.structure)) or header.prompts[mask.prompt].text or Path(mask.mask).stem
 
 
 def coco_of(predictions: Sequence[tuple[str, Prediction]]) -> dict[str, Any]:

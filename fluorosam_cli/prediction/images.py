@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from fluorosam_cli.dataset.image_files import DICOM_SUFFIXES, GRID_SUFFIXES, images_in, is_dicom
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.polarity import is_bone_bright
 from fluorosam_cli.prediction.radiograph import Found, Radiograph
 
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-GRID_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr")
-SUFFIXES = (*RASTER_SUFFIXES, *DICOM_SUFFIXES, *GRID_SUFFIXES)
 KNOWN = "PNG, JPEG, TIFF, DICOM, NIfTI or NRRD"
-DICOM_MAGIC_AT, DICOM_MAGIC = 128, b"DICM"
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's grey
 
 
@@ -35,7 +31,7 @@ def find_images(source: str) -> list[Path]:
     if not source:
         raise FluoroError("the image's path is empty", "is a shell variable unset?")
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and _looks_like_one(p))
+        found = images_in(path)
         if not found:
             raise FluoroError(
                 f"{path}: holds no image", f"{KNOWN} are read; subfolders by a pattern: '{path}/**/*.png'"
@@ -49,23 +45,6 @@ def find_images(source: str) -> list[Path]:
             raise FluoroError(f"{source}: no file matches", "check the pattern")
         return found
     raise FluoroError(f"{source}: no such image", "check the path; a phrase comes after the image")
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's mark, whatever its name."""
-    with open(path, "rb") as file:
-        return file.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))[DICOM_MAGIC_AT:] == DICOM_MAGIC
-
-
-def stem_of(path: Path) -> str:
-    """The file's name without the suffix of an image: dots in it stay."""
-    name = path.name
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)] or name
-
-
-def _looks_like_one(path: Path) -> bool:
-    return path.name.lower().endswith(SUFFIXES) or ((not path.suffix or path.suffix[1:].isdigit()) and is_dicom(path))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

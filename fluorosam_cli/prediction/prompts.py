@@ -10,6 +10,7 @@ from fluorosam_cli.artefacts import validate
 from fluorosam_cli.contracts import Prompt, Prompts
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction import raster_images
+from fluorosam_cli.prediction.understanding import parted
 
 SIDE_MAX = 1e6  # of a coordinate: beyond, it is no pixel
 FORM = 'a list such as [{"text": "heart", "points_xy": [[120, 300]], "point_labels": [1], "box_xyxy": [1, 2, 30, 40]}]'
@@ -25,8 +26,11 @@ def prompts_of(phrases: Sequence[str], points: Sequence[str], box: str | None, m
         if len(mark) == 3 and mark[2] not in (0, 1):
             raise UsageError(f"--point {text}: the third number is 1 (inside) or 0 (outside)", "--point 120,300,0")
     corners = None if box is None else _numbers("--box", box, (4,), "x0,y0,x1,y1")
-    if any(not phrase.strip() for phrase in phrases):
-        raise UsageError("a phrase is empty", 'name a structure, for example "left femur"')
+    for phrase in phrases:
+        if not phrase.strip():
+            raise UsageError("a phrase is empty", 'name a structure, for example "left femur"')
+        if (legible := phrase.encode(errors="replace").decode()) != phrase:
+            raise UsageError(f"{legible}: is not UTF-8", "check the terminal's encoding")
     if not phrases and not marks and corners is None and mask is None:
         raise UsageError(
             "nothing to segment is named", 'add a phrase such as "left femur", --point x,y, --box, --mask or --all'
@@ -40,6 +44,23 @@ def prompts_of(phrases: Sequence[str], points: Sequence[str], box: str | None, m
             mask=mask,
         )
         for phrase in (phrases or [None])
+    ]
+
+
+def spelt_out(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts; one whose words list known names ("heart and liver") becomes one for each.
+
+    Raises UsageError for words that name nothing.
+    """
+    for text in (prompt.text for prompt in prompts if prompt.text is not None):
+        if not any(character.isalnum() for character in text):
+            raise UsageError(f"{text!r}: names nothing", 'name a structure, for example "left femur"')
+        if text.strip().lower() in ("left", "right"):
+            raise UsageError(f"{text}: a side alone names nothing", f'quote the whole phrase, such as "{text} lung"')
+    return [
+        prompt if prompt.text is None else prompt.model_copy(update={"text": part})
+        for prompt in prompts
+        for part in ([""] if prompt.text is None else parted(prompt.text))
     ]
 
 

@@ -40,7 +40,8 @@ def _opened(path: Path, use: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of bombs, whose size is checked here, and of odd metadata
-            with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+            # from a stream: of a name, Pillow maps raw pixels into memory with the sides that a rotation tag swaps
+            with open(path, "rb") as file, Image.open(file, formats=("PNG", "JPEG", "TIFF")) as image:
                 check_size(str(path), *image.size)
                 yield from use(image)
     except Image.DecompressionBombError as error:
@@ -57,15 +58,16 @@ def _grey(image: Any, tags: dict[int, Any]) -> np.ndarray:
     """A Pillow image of any mode, and its TIFF tags -> (H, W) uint8, uint16, int32, uint32 or float32."""
     from PIL import Image
 
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    deep = image.mode.startswith("I")  # whose one transparent value stays what it is
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or ("transparency" in image.info and not deep):
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image)
-    if image.mode not in ("L", "F") and not image.mode.startswith("I"):
+    if image.mode not in ("L", "F") and not deep:
         image = image.convert("L")
     array = np.asarray(image)
     array = array.astype(array.dtype.newbyteorder("="))
-    if tags and image.mode.startswith("I"):  # of these, Pillow leaves sign and polarity to us
+    if tags and deep:  # of these, Pillow leaves sign and polarity to us
         if array.dtype == np.int32 and tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (UNSIGNED,)) == (UNSIGNED,):
             array = array.view(np.uint32)
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:

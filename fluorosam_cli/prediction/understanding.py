@@ -84,7 +84,7 @@ def display_phrase(name: str) -> str:
     return phrases_of(name)[0].text
 
 
-def stem_of(structure: str) -> str:
+def mask_stem(structure: str) -> str:
     """The structure's name; where radiographs call another one so (`lung_left`), words that mean this one alone.
 
     So `fluoro pack` reads corrected masks as what they were asked for.

@@ -17,7 +17,7 @@ from fluorosam_cli.prediction.answers import PRESENT as PRESENT
 from fluorosam_cli.prediction.answers import Answer
 from fluorosam_cli.prediction.overlay import Layer, draw
 from fluorosam_cli.prediction.radiograph import Radiograph
-from fluorosam_cli.prediction.understanding import slug_of, stem_of
+from fluorosam_cli.prediction.understanding import mask_stem, slug_of
 
 HEADER = "prediction.json"
 COMPRESSION = 3  # of PNGs: less than half the time of the usual 6, for an overlay about as large
@@ -124,7 +124,7 @@ def mask_names(prompts: Sequence[Prompt], structures: Sequence[str | None]) -> l
     """A file name for each prompt's mask: its structure, else its words, else what it was; none twice."""
     names: list[str] = []
     for prompt, structure in zip(prompts, structures, strict=True):
-        slug = stem_of(structure) if structure else slug_of(prompt.text or "") or _kind_of(prompt)
+        slug = mask_stem(structure) if structure else slug_of(prompt.text or "") or _kind_of(prompt)
         slug = f"mask-{slug}" if f"{slug}.png" == OVERLAY else slug
         count = 1
         name = f"{slug}.png"

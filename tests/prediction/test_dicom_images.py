@@ -159,6 +159,9 @@ def test_windows_and_rescale_as_the_standard_has_them(tmp_path):
     np.testing.assert_allclose(unit, expected, atol=1e-6)
     beside = write(tmp_path / "b.dcm", stored, WindowCenter=99999, WindowWidth=10)
     np.testing.assert_array_equal(read_radiograph(beside).pixels, stored)
+    for number, empty in enumerate(({"RescaleSlope": None, "RescaleIntercept": None}, {"WindowWidth": -10})):
+        path = write(tmp_path / f"{number}.dcm", stored, **{"WindowCenter": None, **empty})
+        np.testing.assert_array_equal(read_radiograph(path).pixels, stored)
 
 
 def test_lookup_tables(tmp_path):
@@ -248,6 +251,7 @@ def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_pat
     whole = write(tmp_path / "whole.dcm", picture())
     (tmp_path / "cut.dcm").write_bytes(whole.read_bytes()[:-900])
     (tmp_path / "head.dcm").write_bytes(whole.read_bytes()[:400])
+    (tmp_path / "bare.dcm").write_bytes(whole.read_bytes()[132:])
     write(tmp_path / "jpeg" / "a.dcm", picture())
     compress(tmp_path / "jpeg", SYNTAXES["jpeg 2000"])
     packed = (tmp_path / "jpeg" / "a.dcm").read_bytes()
@@ -266,6 +270,7 @@ def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_pat
     for name, problem in {
         "cut.dcm": "not a readable DICOM image",
         "head.dcm": "not a readable DICOM image",
+        "bare.dcm": "not a readable DICOM image .no preamble",
         "jpeg/bad.dcm": "not a readable DICOM image",
         "ct.dcm": "is CT Image Storage, no radiograph",
         "palette.dcm": "its colours come from a palette",

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fluorosam_cli.dataset.image_files import stem_of
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.prediction.images import find_images, probe, read_image, read_radiograph, stem_of, to_grey
+from fluorosam_cli.prediction.images import find_images, probe, read_image, read_radiograph, to_grey
 from fluorosam_cli.prediction.polarity import is_bone_bright
 from fluorosam_cli.prediction.radiograph import inverted
 
@@ -45,6 +46,18 @@ def test_exif_rotation_is_applied(tmp_path, tag, turned):
     exif[0x0112] = tag
     Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png", invert=False), turned)
+
+
+@pytest.mark.parametrize("array", [GREY, DEEP])
+def test_exif_rotation_of_raw_tiffs(tmp_path, array):
+    Image.fromarray(array).save(tmp_path / "a.tif", tiffinfo={274: 6})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", invert=False), np.rot90(array, -1))
+
+
+def test_one_transparent_value_of_a_deep_image_stays(tmp_path):
+    Image.fromarray(DEEP).save(tmp_path / "a.png", transparency=300)
+    assert "transparency" in Image.open(tmp_path / "a.png").info
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", invert=False), DEEP)
 
 
 def test_colour_arrays_become_luma():

@@ -14,9 +14,10 @@ from fluorosam_cli.contracts import Checkpoint, Prediction, Prompt
 from fluorosam_cli.dataset.user_images import structure_of
 from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint
 from fluorosam_cli.prediction.overlay import Layer, draw
-from fluorosam_cli.prediction.understanding import stem_of
+from fluorosam_cli.prediction.understanding import mask_stem
 from fluorosam_cli.prediction.write import largest_part, mask_names
 from fluorosam_cli.text.phrases import names
+from tests.prediction.dicom_images import write_cine
 
 
 @pytest.fixture(autouse=True)
@@ -383,6 +384,45 @@ def test_a_list_of_known_phrases_is_as_many_masks(fluoro, tiny_checkpoint, tmp_p
     assert sorted(path.stem for path in (tmp_path / "p").glob("*.png")) == sorted([*files, "overlay"])
 
 
+def test_a_file_of_prompts_is_read_as_the_command_line_is(fluoro, tiny_checkpoint, tmp_path):
+    (tmp_path / "p.json").write_text('[{"text": "heart and liver"}, {"text": "spleen", "points_xy": [[5, 5]]}]')
+    code, _, err = fluoro("predict", "img.png", "--prompts", "p.json", "--model", tiny_checkpoint, "-o", "p")
+    assert code == 0, err
+    assert sorted(path.stem for path in (tmp_path / "p").glob("*.png")) == ["heart", "liver", "overlay", "spleen"]
+
+
+@pytest.mark.parametrize("words", ["left", " Right", ";", "?!", "he\udcffart"])
+def test_words_that_name_nothing_are_refused(fluoro, tiny_checkpoint, tmp_path, words):
+    (tmp_path / "p.json").write_text(json.dumps([{"text": words}]))
+    for line in ((words,), ("--prompts", "p.json")):
+        code, _, err = fluoro("predict", "img.png", *line, "--model", tiny_checkpoint, "-o", "p")
+        assert code in (1, 2)
+        assert "unexpected" not in err
+        assert not (tmp_path / "p").exists()
+
+
+def test_two_images_whose_results_would_be_called_alike(fluoro, tiny_checkpoint, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_cine(tmp_path / "in" / "film.dcm", 2, (40, 40))
+    shutil.copy("img.png", tmp_path / "in" / "film-frame-0002.png")
+    code, _, err = fluoro("predict", "in", "heart", "--model", tiny_checkpoint, "-o", "p")
+    assert code == 1
+    assert "film-frame-0002" in err
+    assert not (tmp_path / "p").exists()
+
+
+def test_where_no_image_can_be_written_there_is_no_folder(fluoro, tiny_checkpoint, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        shutil.copy("img.png", tmp_path / "in" / f"{name}.png")
+    code, out, err = fluoro(
+        "predict", "in", "heart", "--format", "dicom-seg", "--model", tiny_checkpoint, "-o", "p", "--json"
+    )
+    assert (code, out) == (1, "")
+    assert "none of its images" in err
+    assert not (tmp_path / "p").exists()
+
+
 def test_mask_names():
     def prompt(text, box=None):
         return Prompt(text=text, points_xy=[], point_labels=[], box_xyxy=box)
@@ -395,9 +435,9 @@ def test_mask_names():
 
 def test_pack_reads_a_mask_as_the_structure_that_it_was_written_for():
     trained = read_header(find_checkpoint("builtin") / HEADER, Checkpoint).structures
-    read = {name: structure_of(stem_of(name)) for name in (*names(), *trained)}
+    read = {name: structure_of(mask_stem(name)) for name in (*names(), *trained)}
     assert {name for name in read if read[name] != name} == set()
-    assert stem_of("lung_left") == "whole_left_lung"  # lung_left.png is the outline that radiologists draw
+    assert mask_stem("lung_left") == "whole_left_lung"  # lung_left.png is the outline that radiologists draw
 
 
 def test_overlay_marks_the_mask_and_nothing_else():

@@ -4,7 +4,7 @@ import pytest
 
 from fluorosam_cli.anatomy.lexicon import lexicon
 from fluorosam_cli.anatomy.structures import names
-from fluorosam_cli.text.phrases import _anatomy, _index, matches, resolve
+from fluorosam_cli.text.phrases import _anatomy, _index, matches, meanings, resolve, respelt
 
 GIVEN_TO_OUTLINES = {  # their words mean what a radiologist draws
     "lung_left": "lung_above_diaphragm_left",
@@ -80,6 +80,16 @@ def test_words_people_use(words, name):
 def test_nearest(words, name):
     assert name in nearest(words)
     assert len(nearest(words, n=2)) <= 2
+
+
+@pytest.mark.parametrize("words", ["sinus", "edema", "scar", "T13", "left 15th rib", "hart attack"])
+def test_other_words_are_no_misspellings(words):
+    assert respelt(words) is None or not meanings(respelt(words))
+
+
+@pytest.mark.parametrize(("words", "name"), [("hart", "heart"), ("rihgt lnug", "lung_above_diaphragm_right")])
+def test_misspellings_are_mended(words, name):
+    assert meanings(respelt(words)) == (name,)
 
 
 def test_no_tool_owns_or_shares_a_phrase_of_anatomy():

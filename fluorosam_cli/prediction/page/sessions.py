@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fluorosam_cli.dataset.image_files import SUFFIXES
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.prediction.images import SUFFIXES, read_radiograph
+from fluorosam_cli.prediction.images import read_radiograph
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.radiograph import Radiograph
 

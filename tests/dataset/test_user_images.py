@@ -1,0 +1,95 @@
+"""Users' images with masks as they really come: other tools' exports, other systems' paths, careless names."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fluorosam_cli.dataset.user_images import find_user_images, read_masks
+from fluorosam_cli.errors import FluoroError
+
+SHAPE = (20, 30)
+INSIDE = np.zeros(SHAPE, bool)
+INSIDE[5:12, 8:20] = True
+
+
+def png(path, array=np.uint8(255) * INSIDE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    png(tmp_path / "images/p.png")
+    png(tmp_path / "masks/p/heart.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("colour", "alpha"),
+    [
+        (np.full(SHAPE, 255), INSIDE * 255),  # a brush on a transparent layer
+        (np.zeros(SHAPE), INSIDE * 255),
+        (INSIDE * 255, np.full(SHAPE, 255)),
+        (INSIDE * 255, INSIDE * 255),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_may_be_what_is_not_transparent(folder, colour, alpha, mode):
+    layers = [colour] * (3 if mode == "RGBA" else 1) + [alpha]
+    png(folder / "masks/p/heart.png", np.stack(layers, axis=-1).astype(np.uint8))
+    masks, problems = read_masks(find_user_images(folder).images[0], SHAPE)
+    assert not problems
+    np.testing.assert_array_equal(masks["heart"], INSIDE)
+
+
+def test_masks_that_are_no_png_are_named_and_capitals_do_not_matter(folder):
+    png(folder / "masks/p/liver.PNG")
+    png(folder / "masks/p/spleen.tif")
+    found = find_user_images(folder)
+    assert set(found.images[0].masks) == {"heart", "liver"}
+    assert found.problems == ["masks/p/spleen.tif: is no PNG, as masks have to be"]
+
+
+def test_names_with_dots_and_files_that_are_no_images(folder):
+    (folder / "images/Thumbs.db").write_bytes(b"no image")
+    (folder / "masks/Thumbs").mkdir()
+    (folder / "images/scan.1.nii.gz").write_bytes(b"")
+    png(folder / "masks/scan.1/heart.png")
+    found = find_user_images(folder)
+    assert [image.name for image in found.images] == ["p", "scan.1"]
+    assert found.problems == ["masks/Thumbs: no image of that name in images/"]
+
+
+def test_two_images_of_one_name_are_refused(folder):
+    png(folder / "images/p.jpg")
+    with pytest.raises(FluoroError, match=r"p\.jpg and p\.png are both p"):
+        find_user_images(folder)
+
+
+def coco(folder, images):
+    square = [[8, 5, 20, 5, 20, 12, 8, 12]]
+    annotations = [{"image_id": i["id"], "category_id": 1, "segmentation": square} for i in images]
+    data = {"images": images, "categories": [{"id": 1, "name": "heart"}], "annotations": annotations}
+    (folder / "coco.json").write_text(json.dumps(data))
+    return find_user_images(folder / "coco.json")
+
+
+@pytest.mark.parametrize("name", ["sub\\q.png", "C:\\export\\q.png", "/data/upload/1/q.png", "../elsewhere/q.png"])
+def test_paths_of_other_machines(folder, name):
+    place = folder / ("images/sub/q.png" if name.startswith("sub") else "images/q.png")
+    png(place)
+    found = coco(folder, [{"id": 1, "file_name": name, "width": None, "height": None}])
+    assert [image.path for image in found.images] == [place]
+    masks, problems = read_masks(found.images[0], SHAPE)
+    assert not problems
+    np.testing.assert_array_equal(masks["heart"], INSIDE)
+
+
+def test_one_file_listed_twice_and_one_id_given_twice(folder):
+    found = coco(folder, [{"id": 1, "file_name": "p.png"}, {"id": 2, "file_name": "/other/p.png"}])
+    assert len(found.images) == 1
+    assert found.problems == ["p.png: is listed twice; the masks of image 2 are left out"]
+    with pytest.raises(FluoroError, match="id 1 is given twice"):
+        coco(folder, [{"id": 1, "file_name": "p.png"}, {"id": 1, "file_name": "q.png"}])

@@ -17,11 +17,10 @@ import torch
 
 from fluorosam_cli.dataset.fields import cloud
 from fluorosam_cli.render import display, physics
-from fluorosam_cli.render.detector import Detector
+from fluorosam_cli.render.detector import Detector, add_scatter, detected_spectrum
 from fluorosam_cli.render.exposure import Collimation, Exposure, technique_for
 from fluorosam_cli.render.field import LEAF_TRANSMISSION, Geometry, exposed
 from fluorosam_cli.render.integrals import Integrals
-from fluorosam_cli.render.scatter import Grid, scattered_signal
 
 BONE_SPREAD, LUNG_SPREAD = 0.2, 0.2  # ln of what all bones, both lungs have more or less than the body rendered
 FAT_SPREAD, SOFT_SPREAD = 0.2, 0.08  # the same of fat and soft tissue at large
@@ -215,8 +214,10 @@ def detected(
 ) -> np.ndarray:
     """Detected intensity relative to the open beam, (h, w) float32; without `rng` there is no noise."""
     panel = Detector()
-    tube = exposure.kvp, exposure.filtration_mm_al, exposure.filtration_mm_cu, exposure.grid_ratio, exposure.energy_kev
-    energy, attenuation, signal_kev = _response(tube, panel.scintillator_g_cm2, "iodine" in materials)
+    tube = exposure.kvp, 1.0, exposure.filtration_mm_al, exposure.filtration_mm_cu, exposure.energy_kev
+    energy, attenuation, signal_kev = _response(
+        tube, exposure.grid_ratio, panel.scintillator_g_cm2, "iodine" in materials
+    )
     area_cm2 = (pixel_spacing_mm / 10 * 1000 / SOURCE_TO_DETECTOR_MM) ** 2  # as seen at 1 m
     full_kev = float(signal_kev.sum()) * exposure.mas * area_cm2
     relative = signal_kev / signal_kev.sum()
@@ -232,10 +233,7 @@ def detected(
     if air.scatter:
         total = mass_g_cm2.sum(axis=0)
         spacing_mm = float(np.exp(SCATTER_STEP * np.round(np.log(pixel_spacing_mm) / SCATTER_STEP)))
-        scattered = scattered_signal(mean, total, exposure.kvp, air.gap_mm, spacing_mm, exposure.grid_ratio)
-        scattered *= np.float32(air.scatter)
-        variance = variance + scattered * np.float32(variance.sum() / max(float(mean.sum()), 1e-30))
-        mean = mean + scattered
+        add_scatter(mean, variance, total, exposure.kvp, air.gap_mm, spacing_mm, exposure.grid_ratio, air.scatter)
     if rng is not None:
         electronic = panel.electronic_noise_kev * pixel_spacing_mm / panel.panel_pixel_mm / full_kev
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
@@ -245,20 +243,12 @@ def detected(
 
 @lru_cache(maxsize=4096)
 def _response(
-    tube: tuple[float, float, float, float, float | None], scintillator_g_cm2: float, iodine: bool
+    tube: tuple[float, float, float, float, float | None], grid_ratio: float, scintillator_g_cm2: float, iodine: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Energies left of the spectrum (n,), minus the attenuation of all materials (n, all), and the signal in keV per
     mAs and cm2 at 1 m (n,). Of absorption edges only that of iodine counts: metals stop nearly all in any case.
     """
-    kvp, aluminium_mm, copper_mm, grid_ratio, energy_kev = tube
-    spectrum = physics.tube_spectrum(kvp, aluminium_mm, copper_mm)
-    energy, fluence = spectrum.energy_kev, spectrum.fluence
-    if energy_kev is not None:
-        energy, fluence = np.array([energy_kev]), np.array([fluence.sum()])
-    if grid_ratio:
-        fluence = fluence * Grid(grid_ratio).primary_transmission(energy)
-    absorbed = -np.expm1(-physics.mass_attenuation_cm2_g("caesium_iodide", energy) * scintillator_g_cm2)
     edges = physics.absorption_edges_kev(["iodine"] if iodine else [])
-    nodes, signal = physics.gauss_energies(energy, fluence * absorbed * energy, edges, ENERGIES)
+    nodes, signal = detected_spectrum(*tube, grid_ratio, scintillator_g_cm2, edges, ENERGIES)
     attenuation = [physics.mass_attenuation_cm2_g(material, nodes) for material in physics.all_materials()]
     return nodes, -np.stack(attenuation, axis=1).astype(np.float32), signal

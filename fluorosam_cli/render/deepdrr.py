@@ -27,7 +27,7 @@ def require_deepdrr() -> Any:
 
 
 class DeepDrr:
-    """Holds one CT for DeepDRR and projects views of it. Use as a context manager: it frees the GPU's memory.
+    """Holds one CT for DeepDRR and projects views of it. `close` frees the GPU's memory.
 
     `volume_hu` (z, y, x) int16 and `world_from_voxel` (4, 4) are as for `projector.Projector`.
     """
@@ -83,9 +83,3 @@ class DeepDrr:
         if self._opened is not None:
             self._opened[1].free()
             self._opened = None
-
-    def __enter__(self) -> "DeepDrr":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

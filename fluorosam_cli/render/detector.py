@@ -68,7 +68,9 @@ def expose(
         mean *= beam
         variance *= beam
     if "scatter" not in without:
-        _add_scatter(mean, variance, mass_g_cm2.sum(axis=0), exposure, geometry, ratio)
+        mass = mass_g_cm2.sum(axis=0)
+        gap_mm = geometry.gap_mm if geometry.gap_mm is not None else gap_behind(mass, geometry)
+        add_scatter(mean, variance, mass, exposure.kvp, gap_mm, spacing_mm, ratio)
     if "noise" in without:
         rng = None
     signal = mean if rng is None else _counted(mean, variance, rng)
@@ -82,12 +84,19 @@ def expose(
     return np.maximum(signal, 0)  # as a panel's offset correction clips
 
 
-def _add_scatter(
-    mean: np.ndarray, variance: np.ndarray, mass: np.ndarray, exposure: Exposure, geometry: Geometry, ratio: float
+def add_scatter(
+    mean: np.ndarray,
+    variance: np.ndarray,
+    mass_g_cm2: np.ndarray,
+    kvp: float,
+    gap_mm: float,
+    spacing_mm: float,
+    grid_ratio: float,
+    share: float = 1.0,
 ) -> None:
-    """To the signal (H, W) of the primary photons and to its variance, behind a grid of that ratio."""
-    gap_mm = geometry.gap_mm if geometry.gap_mm is not None else gap_behind(mass, geometry)
-    scattered = scattered_signal(mean, mass, exposure.kvp, gap_mm, geometry.pixel_spacing_mm, ratio)
+    """To the signal (H, W) of the primary photons and to its variance; `share` of what the slab model says."""
+    scattered = scattered_signal(mean, mass_g_cm2, kvp, gap_mm, spacing_mm, grid_ratio)
+    scattered *= np.float32(share)
     energy = float(variance.sum() / max(mean.sum(), 1e-30))  # a scattered photon counts about as a primary one does
     mean += scattered
     scattered *= np.float32(energy)
@@ -132,6 +141,30 @@ class _Response:
     signal_kev: np.ndarray
 
 
+def detected_spectrum(
+    kvp: float,
+    mas: float,
+    aluminium_mm: float,
+    copper_mm: float,
+    energy_kev: float | None,
+    grid_ratio: float,
+    scintillator_g_cm2: float,
+    edges_kev: tuple[float, ...],
+    count: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The spectrum behind tube, grid and scintillator as `count` energies, fewer with a given `energy_kev`, and the
+    signal in keV per cm2 at 1 m of each.
+    """
+    spectrum = physics.tube_spectrum(kvp, aluminium_mm, copper_mm)
+    energy, fluence = spectrum.energy_kev, spectrum.fluence * mas
+    if energy_kev is not None:
+        energy, fluence = np.array([energy_kev]), np.array([fluence.sum()])
+    if grid_ratio:
+        fluence = fluence * Grid(grid_ratio).primary_transmission(energy)
+    absorbed = -np.expm1(-physics.mass_attenuation_cm2_g("caesium_iodide", energy) * scintillator_g_cm2)
+    return physics.gauss_energies(energy, fluence * absorbed * energy, edges_kev, count)
+
+
 @lru_cache(maxsize=64)
 def _response(
     exposure: tuple[float, float, float, float, float | None],
@@ -139,16 +172,8 @@ def _response(
     materials: tuple[str, ...],
     grid_ratio: float,
 ) -> _Response:
-    kvp, mas, aluminium_mm, copper_mm, energy_kev = exposure
-    spectrum = physics.tube_spectrum(kvp, aluminium_mm, copper_mm)
-    energy, fluence = spectrum.energy_kev, spectrum.fluence * mas
-    if energy_kev is not None:
-        energy, fluence = np.array([energy_kev]), np.array([fluence.sum()])
-    if grid_ratio:
-        fluence = fluence * Grid(grid_ratio).primary_transmission(energy)
-    absorbed = -np.expm1(-physics.mass_attenuation_cm2_g("caesium_iodide", energy) * detector.scintillator_g_cm2)
     edges = physics.absorption_edges_kev(materials)
-    nodes, signal = physics.gauss_energies(energy, fluence * absorbed * energy, edges, _ENERGIES)
+    nodes, signal = detected_spectrum(*exposure, grid_ratio, detector.scintillator_g_cm2, edges, _ENERGIES)
     attenuation = np.stack([physics.mass_attenuation_cm2_g(material, nodes) for material in materials])
     return _Response(nodes, attenuation, signal)
 

@@ -32,22 +32,6 @@ _CHUNK = 8192  # triangles or crossings that one CPU thread takes at a time, at 
 
 
 @dataclass(frozen=True, eq=False)
-class Tissue:
-    """The CT on its device, as the kernels read it."""
-
-    rows: Any  # (voxels) int16, of the table
-    shape_xyz: Any
-    table: Any  # densities of each material
-    materials: int
-    voxel_from_world: np.ndarray
-
-    @classmethod
-    def of(cls, projector: Projector) -> "Tissue":
-        rows, shape, table = projector.voxels
-        return cls(rows, shape, table, projector.materials, projector.voxel_from_world)
-
-
-@dataclass(frozen=True, eq=False)
 class ToolProjection:
     """What the tools of a view do to it."""
 
@@ -63,14 +47,14 @@ def project_tools(
     camera_from_world: np.ndarray,
     width: int,
     height: int,
-    tissue: Tissue | None = None,
+    tissue: Projector | None = None,
     depths_mm: tuple[float, float] = EVERYWHERE,
     device: str = "cpu",
     threads: int | None = None,
 ) -> ToolProjection:
     """Project placed tools with a camera as in `projector.py`.
 
-    `depths_mm` are the depths between which the image shows tissue, and tools displace it.
+    `tissue` is that of the CT, which gives way to them; `depths_mm` are the depths between which the image shows it.
 
     Raises FluoroError for a tool that reaches the source, and for more tools, parts or pixels than fit.
     """
@@ -109,10 +93,9 @@ def project_tools(
             (np.array([number for number, _ in parts]), wp.int32),
         )
         body = [wp.array(values, dtype=dtype, device=device) for values, dtype in part_arrays]
+        nothing = wp.empty(0, dtype=wp.int16, device=device), wp.vec3i(0, 0, 0)
         body += [
-            tissue.rows if tissue else wp.empty(0, dtype=wp.int16, device=device),
-            tissue.shape_xyz if tissue else wp.vec3i(0, 0, 0),
-            tissue.table if tissue else wp.empty(0, dtype=densities, device=device),
+            *(tissue.voxels if tissue else (*nothing, wp.empty(0, dtype=densities, device=device))),
             wp.array(
                 ray_rows(
                     tissue.voxel_from_world if tissue else np.eye(4), camera.intrinsic, camera_from_world, depths_mm

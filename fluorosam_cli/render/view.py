@@ -25,7 +25,7 @@ from fluorosam_cli.render.outlines import outlines
 from fluorosam_cli.render.physics import tube_spectrum
 from fluorosam_cli.render.projector import Projection
 from fluorosam_cli.render.settings import Extras, Settings
-from fluorosam_cli.render.tools import Tissue, ToolProjection, project_tools
+from fluorosam_cli.render.tools import ToolProjection, project_tools
 from fluorosam_cli.tools.placement import PlacedTool, place_tools, record
 from fluorosam_cli.tools.placement_pose import Beam
 
@@ -92,7 +92,7 @@ def project(body: Body, shots: list[Shot]) -> list[tuple[Projection, ToolProject
             shot.carm.intrinsic,
             shot.carm.camera_from_world,
             *size,
-            tissue=Tissue.of(body.projector),
+            tissue=body.projector,
             depths_mm=shot.depths_mm,
             device=body.projector.device,
             threads=body.projector.threads,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fluorosam_cli.allocator import keep_freed_memory
 from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.render.projector import available_threads
 
 log = logging.getLogger("fluoro")
 
@@ -85,11 +86,6 @@ def choose_devices(gpus: int | None, device: str) -> Devices:
     return Devices("cuda", wanted)
 
 
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(work: Callable[[Process], None], devices: Devices) -> None:
     """Run `work`, which must be picklable, in every process. Its FluoroError is raised here."""
     if devices.rank is not None:
@@ -103,7 +99,9 @@ def run(work: Callable[[Process], None], devices: Devices) -> None:
 
 def _start(work: Callable[[Process], None], devices: Devices) -> None:
     # NumPy's BLAS asks for it when each process imports it; with more threads than cores, loading takes twice as long.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices.world) if devices.kind == "cpu" else 1))
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, available_threads() // devices.world) if devices.kind == "cpu" else 1)
+    )
     problems = torch.multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as meeting:
         arguments = (work, devices, f"file://{meeting}/store", problems)
@@ -137,7 +135,7 @@ def _joined(work: Callable[[Process], None], devices: Devices, rank: int, local:
     if devices.kind == "cuda":
         torch.cuda.set_device(local)
     keep_freed_memory()
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // max(1, _local_world(devices)))))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), available_threads() // max(1, _local_world(devices)))))
     backend = "nccl" if devices.kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=devices.world, timeout=PATIENCE)
     try:

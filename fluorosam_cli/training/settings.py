@@ -10,7 +10,8 @@ import torch
 from fluorosam_cli.dataset.randomisation import Strength
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import FluoroError, UsageError
-from fluorosam_cli.training.devices import Devices, cores
+from fluorosam_cli.render.projector import available_threads
+from fluorosam_cli.training.devices import Devices
 from fluorosam_cli.training.logs import check_tensorboard
 from fluorosam_cli.training.recipe import FLUORO, Recipe
 from fluorosam_cli.training.start import Origin, check_origin, config_of
@@ -101,6 +102,6 @@ def choose_workers(wanted: int | None, devices: Devices) -> int:
     if wanted is not None:
         return wanted
     if devices.kind == "cuda":
-        return min(8, cores() // devices.world)
-    threads = max(1, min(torch.get_num_threads(), cores() // devices.world))
-    return min(4, (cores() - devices.world * threads) // devices.world)
+        return min(8, available_threads() // devices.world)
+    threads = max(1, min(torch.get_num_threads(), available_threads() // devices.world))
+    return min(4, (available_threads() - devices.world * threads) // devices.world)

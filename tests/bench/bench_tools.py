@@ -31,12 +31,12 @@ def measure(folder: Path, scale_name: str) -> dict[str, float]:
     """Median seconds of projecting a view without tools, and of what its tools take."""
     from fluorosam_cli.render.materials import material_table
     from fluorosam_cli.render.projector import Projector
-    from fluorosam_cli.render.tools import Tissue, project_tools
+    from fluorosam_cli.render.tools import project_tools
 
     scale = SCALES[scale_name]
     rows, labels = np.load(folder / "rows.npy"), np.load(folder / "labels.npy")
     projector = Projector(rows, labels, scale.world_from_voxel, each_label(), material_table(), threads=THREADS)
-    tissue, placed, size = Tissue.of(projector), _rods(), scale.detector_px
+    placed, size = _rods(), scale.detector_px
     views_s, tools_s = [], []
     for number in range(scale.rounds + 1):
         for view in scale.views:
@@ -44,7 +44,7 @@ def measure(folder: Path, scale_name: str) -> dict[str, float]:
             start = time.perf_counter()
             projector.project(*camera)
             middle = time.perf_counter()
-            project_tools(placed, *camera, tissue=tissue, threads=THREADS)
+            project_tools(placed, *camera, tissue=projector, threads=THREADS)
             if number:  # the first round warms up
                 views_s.append(middle - start)
                 tools_s.append(time.perf_counter() - middle)

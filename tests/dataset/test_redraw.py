@@ -64,7 +64,7 @@ def test_noise_falls_with_dose_and_with_the_pixels_area(spacing_mm):
         return float(detected(mass, names, Exposure(80, mas), spacing_mm, rng, NO_SCATTER).var())
 
     # photons that arrive, each with the energy that weighs: variance = mean / (photons per unit of signal)
-    energy, _, signal = redraw._response((80, 2.5, 0, 0, None), detector.Detector().scintillator_g_cm2, False)
+    energy, _, signal = redraw._response((80, 1, 2.5, 0, None), 0, detector.Detector().scintillator_g_cm2, False)
     area = (spacing_mm / 10 * 1000 / redraw.SOURCE_TO_DETECTOR_MM) ** 2
     behind = signal * np.exp(-10 * physics.mass_attenuation_cm2_g("soft_tissue", energy))
     expected = (behind * energy).sum() / (signal.sum() ** 2 * 8 * area)

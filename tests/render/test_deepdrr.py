@@ -30,10 +30,11 @@ def test_a_marked_block_of_water_lies_in_our_pixels_and_absorbs_as_it_should():
     spectrum = physics.tube_spectrum(90, 4.0, 0.0)
     for seen_from in ("source", "detector"):
         carm = CArm(1000, 700, 180, 0, 64, 64, 4.0, (0.0, 0.0, 0.0), seen_from)
-        with deepdrr.DeepDrr(volume, world_from_voxel) as projector:
-            image = projector.transmission(
-                carm.intrinsic, carm.camera_from_world, 64, 64, 1000, spectrum.energy_kev, spectrum.fluence
-            )
+        projector = deepdrr.DeepDrr(volume, world_from_voxel)
+        image = projector.transmission(
+            carm.intrinsic, carm.camera_from_world, 64, 64, 1000, spectrum.energy_kev, spectrum.fluence
+        )
+        projector.close()
         _, column = np.unravel_index(np.argmin(image), image.shape)
         assert (column > 32) == (seen_from == "source")
         assert image.max() == pytest.approx(1, abs=0.02)

@@ -5,7 +5,7 @@ from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.carm import CArm
 from fluorosam_cli.render.physics import density_g_cm3
 from fluorosam_cli.render.projector import Projector
-from fluorosam_cli.render.tools import Tissue, project_tools
+from fluorosam_cli.render.tools import project_tools
 from fluorosam_cli.tools.catalogue import Tool
 from fluorosam_cli.tools.placement import PlacedPart, PlacedTool
 from fluorosam_cli.tools.placement_pose import Where
@@ -198,13 +198,12 @@ def test_tissue_gives_way_once():
     hu = np.random.default_rng(1).integers(-1000, 2000, (34, 30, 40)).astype(np.int16)
     projector, view = tissue_block(hu), carm()
     whole = projector.project(view.intrinsic, view.camera_from_world, SIZE, SIZE).mass_g_cm2
-    tissue = Tissue.of(projector)
     # a body around the whole block displaces all of it, and so do two
     for tools in ([placed(sphere(60.0))], [placed(sphere(60.0)), placed(sphere(70.0, (5, 0, 0)))]):
-        gone = project(tools, view, tissue=tissue).displaced_g_cm2
+        gone = project(tools, view, tissue=projector).displaced_g_cm2
         np.testing.assert_allclose(gone, whole, rtol=2e-4, atol=2e-4)
     # never more than there is, and the same as a block of air where the tool was
-    part = project([placed(sphere(9.0)), placed(cylinder(0.3, (-20, 0, -20), (20, 5, 20)))], view, tissue=tissue)
+    part = project([placed(sphere(9.0)), placed(cylinder(0.3, (-20, 0, -20), (20, 5, 20)))], view, tissue=projector)
     assert (part.displaced_g_cm2 <= whole + 1e-3).all()
     assert (part.displaced_g_cm2.sum(0)[part.masks[0] & (whole.sum(0) > 1)] > 0).mean() > 0.95
 
@@ -212,10 +211,8 @@ def test_tissue_gives_way_once():
 def test_displaced_mass_of_a_uniform_block():
     projector = tissue_block(np.full((34, 30, 40), 100, np.int16))
     table = np.linspace(0.1, 2, 4096)[1124]
-    projection = project(
-        [placed(sphere(9.0)), placed(cylinder(4, (-12, 0, 0), (12, 0, 0)))], tissue=Tissue.of(projector)
-    )
-    ball = project([placed(sphere(9.0))], tissue=Tissue.of(projector))
+    projection = project([placed(sphere(9.0)), placed(cylinder(4, (-12, 0, 0), (12, 0, 0)))], tissue=projector)
+    ball = project([placed(sphere(9.0))], tissue=projector)
     np.testing.assert_allclose(ball.displaced_g_cm2[0], chord_mm(ball) * table / 10, rtol=1e-3, atol=1e-4)
     alone = projection.masks[0] & ~projection.masks[1]
     np.testing.assert_allclose(projection.displaced_g_cm2[0][alone], ball.displaced_g_cm2[0][alone], atol=1e-5)
@@ -224,16 +221,16 @@ def test_displaced_mass_of_a_uniform_block():
 
 def test_tissue_beyond_the_detector_is_not_in_the_image():
     projector = tissue_block(np.full((34, 30, 40), 100, np.int16))
-    near, far = (project([placed(sphere(9.0))], tissue=Tissue.of(projector), **depths).displaced_g_cm2
+    near, far = (project([placed(sphere(9.0))], tissue=projector, **depths).displaced_g_cm2
                  for depths in ({"depths_mm": (0.0, 600.0)}, {"depths_mm": (600.0, 1e30)}))  # fmt: skip
-    both = project([placed(sphere(9.0))], tissue=Tissue.of(projector)).displaced_g_cm2
+    both = project([placed(sphere(9.0))], tissue=projector).displaced_g_cm2
     assert near.sum() > 0.3 * both.sum()
     np.testing.assert_allclose(near + far, both, atol=1e-5)
 
 
 def test_bytes_do_not_depend_on_threads():
     hu = np.random.default_rng(2).integers(-1000, 2000, (34, 30, 40)).astype(np.int16)
-    tissue = Tissue.of(tissue_block(hu))
+    tissue = tissue_block(hu)
     tools = [placed(sphere(9.0)), placed(torus(14, 0.4), name="ring"), placed(cylinder(1, (-30, 0, 0), (30, 9, 9)))]
     first, *others = (project(tools, tissue=tissue, threads=threads) for threads in (1, 2, 3))
     for other in others:

@@ -187,6 +187,8 @@ class Lines:
             with open(self._growing, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self._growing, self.path)
+        elif not self._growing.stat().st_size:
+            self._growing.unlink()
 
     def _sort(self, order: Callable[[Any], Any]) -> None:
         lines = self._growing.read_bytes().splitlines(keepends=True)

@@ -266,6 +266,7 @@ def test_bad_input_is_one_line_with_a_hint(tmp_path, fluoro, spoil, words, code,
     if spoil:
         spoil(case)
     got, printed, errors = fluoro("render", case, "--size", 32, "-o", tmp_path / "views", "--views", 1, *words)
+    assert not (tmp_path / "views").exists()
     assert (got, printed) == (code, "")
     error, hint = errors.splitlines()[-2:]
     assert error.startswith("error: ")

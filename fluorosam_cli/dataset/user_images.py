@@ -192,14 +192,15 @@ def _from_coco(path: Path) -> UserImages:
             parts = masks[image].setdefault(structure, [])
             assert isinstance(parts, list)
             parts.append(segmentation)
-    images: list[UserImage] = []
+    images, taken = [], set()
     for number, file in sorted(entries.items(), key=lambda item: (item[1], item[0])):
         found = _image_of(path.parent, file)
         if found is None:
             problems.append(f"{file}: no such image beside the COCO file")
-        elif any(found == image.path for image in images):
+        elif found in taken:
             problems.append(f"{file}: is listed twice; the masks of image {number} are left out")
         elif masks[number]:
+            taken.add(found)
             images.append(UserImage(str(file.with_suffix("")), found, masks[number], sizes.get(number)))
         elif not any(image == number for image, _, _ in annotations):
             problems.append(f"{file}: has no annotations")

@@ -77,6 +77,14 @@ def test_every_stage_has_the_common_options(fluoro, name):
         assert option in out
 
 
+def test_a_file_that_looks_like_an_option_is_told_how_to_be_named(fluoro, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-film.png").write_bytes(b"")
+    code, _, err = fluoro("predict", "-film.png", "heart")
+    assert code == 2
+    assert "./-film.png" in err
+
+
 def test_no_command_prints_the_help_and_is_wrong_usage(fluoro):
     code, out, err = fluoro()
     assert code == 2

@@ -105,7 +105,7 @@ class IntegralsHeader(Model):
 
 class ViewsCase(Model):
     name: str
-    case_sha256: Sha256
+    case_sha256: Sha256  # of the scan that the case was made from, whatever it is called
     views: int
     segmenter: str = ""  # who drew the labels, and of which task: as in case.json
     task: str = ""

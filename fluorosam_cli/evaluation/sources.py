@@ -163,7 +163,7 @@ def read_prompts(path: Path, structures: Iterable[str]) -> Words:
         if known in found and phrase:
             found[known].append(phrase)
         elif known not in found:
-            log.warning("%s: %s: no structure of the data", path, name)
+            log.warning("warning: %s: %s: no structure of the data", path, name)
     if not any(found.values()):
         raise FluoroError(
             f"{path}: has no phrase for any structure in the data", f"such as {', '.join(list(found)[:3])}"

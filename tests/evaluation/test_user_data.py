@@ -100,6 +100,14 @@ def test_phrases_of_the_users_own(folder, tmp_path):
         assert read_prompts(tmp_path / name, open_source(folder, None).structures) == expected
 
 
+def test_phrases_for_what_the_data_lack_are_named(fluoro, tiny_checkpoint, folder, tmp_path):
+    (tmp_path / "words.csv").write_text("structure,phrase\nheart,pump\nwidget,x\n")
+    words = ("--prompt-file", tmp_path / "words.csv", "--prompts", "text", "--noc", 0, "-o", tmp_path / "out")
+    code, _, err = fluoro("eval", tiny_checkpoint, folder, *words)
+    assert code == 0, err
+    assert "words.csv: widget: no structure of the data" in err
+
+
 def test_two_evaluations_side_by_side(fluoro, tiny_checkpoint, folder, tmp_path):
     for name, seed in (("a", 0), ("b", 1)):
         assert fluoro("eval", tiny_checkpoint, folder, *QUICK, "--seed", seed, "-o", tmp_path / name)[0] == 0

@@ -35,6 +35,15 @@ def test_shapes_and_parameter_counts(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_nothing_in_it_is_left_to_chance(name):
+    """What drops at random would neither resume bit for bit nor be the same in one process and in two."""
+    with torch.device("meta"):
+        model = FluoroSAM(preset(name, 8))
+    rates = [getattr(module, "drop_prob", getattr(module, "p", 0)) or 0 for module in model.modules()]
+    assert max(rates) == 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_no_batch_statistics(name):
     with torch.device("meta"):
         model = FluoroSAM(preset(name, 8))

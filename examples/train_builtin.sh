@@ -10,14 +10,17 @@
 #   FIRST  optional: more options of the first training run, such as `--init model.safetensors` to go on from weights
 #   SEED   another one draws other tissues, phantoms, deformations and views, and trains in another order
 #   ALSO   optional: the folder of an earlier run with another seed, whose views are trained on as well
+#   LEFT_OUT  optional: chest or abdomen, the CT that is not trained on but measured on: how well does another body do?
 #
 # Usage: [FIRST="--init model.safetensors"] [FIRST_STEPS=2000] [STEPS=600] [SEED=1] [ALSO=folder] [DEVICE=cpu] \
-#          [PRECISION=bf16] [REAL=folder] examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
+#          [PRECISION=bf16] [REAL=folder] [LEFT_OUT=abdomen] examples/train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]
 set -euo pipefail
 usage="usage: train_builtin.sh WHOLE_BODY CHEST ABDOMEN [FOLDER]"
 whole_body=${1:?$usage} chest=${2:?$usage} abdomen=${3:?$usage}
 out=${4:-builtin}
 seed=${SEED:-1}
+left_out=${LEFT_OUT:-}
+case "$left_out" in "" | chest | abdomen) ;; *) echo "LEFT_OUT is chest or abdomen, not $left_out" >&2; exit 2 ;; esac
 export OMP_WAIT_POLICY=PASSIVE
 here=$(dirname "$0")
 began=$SECONDS
@@ -35,6 +38,7 @@ fluoro segment-ct "$out/phantoms/scans" --labels "$out/phantoms/labels" -o "$out
 
 step "2/6  views of bodies that are deformed in turn; more than a quarter are frontal chests"
 render() {  # NAME CASES VIEWS DEFORMED NUMBER ...
+  if [ "$2" = "ct_$left_out" ]; then return; fi
   fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed $((10 * seed + $5)) --tools-per-view 0-2 \
     "${@:6}" --size 256 --integrals --integrals-size 192 -o "$out/views/$1" --resume
 }
@@ -50,6 +54,10 @@ render abdomen_any ct_abdomen 200 5 6 "${any[@]}"
 render chest_any ct_chest 120 3 7 "${any[@]}"
 render chest_lines ct_chest 240 7 8 "${frontal[@]}" "${lines[@]}" --tools-per-view 1-3
 render whole_lines ct_whole 40 3 9 "${frontal[@]}" "${lines[@]}" --tools-per-view 1-3
+if [ -n "$left_out" ]; then  # as it is: not deformed
+  fluoro render "$out/ct_$left_out" --views 84 --seed $((10 * seed)) --tools-per-view 0-2 "${any[@]}" --size 256 \
+    -o "$out/left_out/views" --resume
+fi
 
 step "3/6  shards at 256 px: one whole body and two phantoms held out for testing, one phantom for choosing"
 fluoro describe -o "$out/descriptions" --resume
@@ -57,6 +65,10 @@ printf '%s\n' body_04 phantom_0012 phantom_0013 > "$out/test_cases.txt"
 printf '%s\n' phantom_0011 > "$out/val_cases.txt"
 fluoro pack "$out"/views/* ${ALSO:+"$ALSO"/views/*} --descriptions "$out/descriptions" --size 256 \
   --val "$out/val_cases.txt" --test "$out/test_cases.txt" -o "$out/shards" --resume
+if [ -n "$left_out" ]; then
+  fluoro pack "$out/left_out/views" --descriptions "$out/descriptions" --size 256 --val 0 --test 1 \
+    -o "$out/left_out/shards" --resume
+fi
 
 step "4/6  words, then masks"
 fluoro words --preset small -o "$out/words" --resume
@@ -73,6 +85,10 @@ train --prompts 2 --steps "${STEPS:-600}" --seed "$((seed + 1))" \
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"
 fluoro eval "$out/run" "$out/shards" --split test --limit 84 --prompts text,text+points,presence --clicks 3 --noc 0 \
   -o "$out/simulated" --resume
+if [ -n "$left_out" ]; then
+  fluoro eval "$out/run" "$out/left_out/shards" --prompts text,text+points,presence --clicks 3 --noc 0 \
+    -o "$out/left_out/scores" --resume
+fi
 if [ -n "${REAL:-}" ]; then
   absent=femur_left,femur_right,tibia_left,tibia_right,fibula_left,fibula_right,patella_left,patella_right,hip_left
   absent+=,hip_right,sacrum,urinary_bladder,prostate,vertebrae_L5,vertebrae_S1,metatarsal_left,tarsal_right

@@ -90,10 +90,12 @@ def _phrases(folders: Sequence[Path], structures: set[str]) -> list[ShardsPhrase
 def split_cases(names: Sequence[str], val: Held, test: Held, seed: int) -> dict[str, Split]:
     """Assign whole cases to train, val and test, by name or by share of all.
 
-    A share above 0 gets at least one case if two remain for the others. The order is by hash of seed and name, so that
-    adding a case moves few others.
+    A share above 0 gets at least one case if two remain for the others; a test share of 1 beside 0 gets all. The order
+    is by hash of seed and name, so that adding a case moves few others.
     """
     split: dict[str, Split] = {}
+    if (val, test) == (0, 1):
+        return dict.fromkeys(names, "test")
     both: list[tuple[Split, Held]] = [("test", test), ("val", val)]
     for held, value in both:
         if isinstance(value, Collection):
@@ -106,7 +108,10 @@ def split_cases(names: Sequence[str], val: Held, test: Held, seed: int) -> dict[
             split |= dict.fromkeys(value, held)
     shares = [0.0 if isinstance(value, Collection) else value for _, value in both]
     if not all(0 <= share < 1 for share in shares) or sum(shares) >= 1:
-        raise UsageError(f"--val {val} and --test {test} leave nothing to train on", "give shares that sum to below 1")
+        raise UsageError(
+            f"--val {val} and --test {test} leave nothing to train on",
+            "give shares that sum to below 1, or --val 0 --test 1 to test on all",
+        )
     order = sorted(
         (name for name in names if name not in split),
         key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest(),

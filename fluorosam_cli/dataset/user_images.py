@@ -89,6 +89,8 @@ def read_masks(image: UserImage, shape: tuple[int, int]) -> tuple[dict[str, np.n
             if mask.shape != shape:
                 found, wanted = (f"{width}x{height}" for height, width in (mask.shape, shape))
                 raise ValueError(f"is {found}, its image {wanted}")
+            if mask.all():
+                raise ValueError("covers the whole image, as no structure does")
             masks[structure] = mask
         except (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError) as error:
             where = f"{source.parent.name}/{source.name}" if isinstance(source, Path) else f"{image.name}: {structure}"

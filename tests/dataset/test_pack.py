@@ -173,6 +173,7 @@ def test_cases_are_split_whole_and_stay_put_when_one_is_added():
     assert sorted(before.values()).count("val") == 4
     assert sum(before[name] != after[name] for name in names) <= 2
     assert set(split_cases(["only"], 0.5, 0.4, 0).values()) == {"train"}
+    assert set(split_cases(names, 0, 1, 0).values()) == {"test"}
 
 
 def test_folders_merge_and_a_case_stays_whole(fluoro, inputs, tmp_path):

@@ -44,6 +44,13 @@ def test_a_mask_may_be_what_is_not_transparent(folder, colour, alpha, mode):
     np.testing.assert_array_equal(masks["heart"], INSIDE)
 
 
+def test_a_mask_of_the_whole_image_is_none(folder):
+    png(folder / "masks/p/heart.png", np.full(SHAPE, 255, np.uint8))
+    masks, problems = read_masks(find_user_images(folder).images[0], SHAPE)
+    assert not masks
+    assert problems == ["p/heart.png: covers the whole image, as no structure does"]
+
+
 def test_masks_that_are_no_png_are_named_and_capitals_do_not_matter(folder):
     png(folder / "masks/p/liver.PNG")
     png(folder / "masks/p/spleen.tif")

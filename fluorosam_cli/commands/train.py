@@ -42,7 +42,7 @@ def train(
         ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="How prompts are simulated: fluoro, fluorosam or sam-med2d.")] = "fluoro",
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the training images.")] = 10.0,
+    epochs: Annotated[float, typer.Option(min=0.01, max=1e6, help="Passes over the training images.")] = 10.0,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps, instead of --epochs.", show_default=False)
     ] = None,
@@ -57,7 +57,7 @@ def train(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Peak.", show_default="the recipe's, of which one is for --from and --init"),
+        typer.Option(min=0, max=1e3, help="Peak.", show_default="the recipe's, of which one is for --from and --init"),
     ] = None,
     augment: Annotated[Literal["off", "weak", "full"], typer.Option(help="Randomisation of the images.")] = "full",
     show_augmentations: Annotated[

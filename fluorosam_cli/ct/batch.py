@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -28,6 +27,7 @@ from fluorosam_cli.ct.scans import Scan, read_scan
 from fluorosam_cli.ct.segment import Run, describe_runs, installed_version, segment
 from fluorosam_cli.ct.volume import Volume
 from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.processes import end_with_parent
 
 Item = TypeVar("Item")
 PATIENCE_S = 10.0  # for a process that has been told to end
@@ -177,19 +177,12 @@ def _start(recipe: Recipe, device: str) -> _Worker:
 def _serve(connection: Connection, recipe: Recipe, device: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # tidily, so that its own children end too
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         while (scan := connection.recv()) is not None:
             connection.send(_make_case(scan, recipe, device)[1:])
     except (EOFError, BrokenPipeError):
         return
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()  # killed, or it would have ended this one first
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> Iterator[Outcome]:

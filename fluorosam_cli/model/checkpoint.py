@@ -12,6 +12,8 @@ from fluorosam_cli.model.fluorosam import FluoroSAM
 HEADER = "checkpoint.json"
 WEIGHTS = "model.safetensors"
 BUILTIN = "builtin"  # what users call the checkpoint inside the package
+IMAGE_MAX_PX = 4096
+DAMAGED = "the file is damaged: copy or write it again"
 SHIPPED = Path(__file__).parents[1] / "builtin"
 
 
@@ -79,14 +81,20 @@ def load_checkpoint(path: Path | str, device: str = "cpu") -> tuple[FluoroSAM, C
     folder = find_checkpoint(path)
     header = read_header(folder / HEADER, Checkpoint)
     state = read_weights(folder, HEADER, header.weights, header.weights_sha256)
+    config, name = header.model, folder / Path(header.weights).name
+    fits = (
+        config.image_size_px == 4 * config.detail_px if config.detail_dim else 0 < config.image_size_px <= IMAGE_MAX_PX
+    )
+    if not fits:
+        raise FluoroError(f"{folder / HEADER}: images of {config.image_size_px} px fit no such network", DAMAGED)
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise FluoroError(f"{name}: holds weights that are no numbers", "train it again")
     try:
         model = FluoroSAM(header.model)
         model.load_state_dict(state)
     except RuntimeError as error:
         detail = str(error).strip().splitlines()[0]
-        raise FluoroError(
-            f"{folder / Path(header.weights).name}: does not fit {HEADER} ({detail})", "train it again"
-        ) from error
+        raise FluoroError(f"{name}: does not fit {HEADER} ({detail})", "train it again") from error
     return model.eval().to(device), header
 
 
@@ -103,13 +111,12 @@ def read_weights(folder: Path, header: str, name: str, sha256: str) -> dict[str,
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    damaged = "the file is damaged: copy or write it again"
     weights = folder / Path(name).name
     if not weights.is_file():
         raise FluoroError(f"{weights}: not found", "copy the whole folder")
     if sha256_of(weights) != sha256:
-        raise FluoroError(f"{weights}: its sha256 differs from {header}", damaged)
+        raise FluoroError(f"{weights}: its sha256 differs from {header}", DAMAGED)
     try:
         return load_file(weights)
     except SafetensorError as error:
-        raise FluoroError(f"{weights}: not readable ({error})", damaged) from error
+        raise FluoroError(f"{weights}: not readable ({error})", DAMAGED) from error

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fluorosam_cli.contracts import ModelConfig
+from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.adapters import add_adapters
 from fluorosam_cli.model.layers import LayerNorm2d, ResidualBlock
 from fluorosam_cli.model.resnet import WIDTHS, HalfResNet18t, group_norm
@@ -68,6 +69,8 @@ def backbone(config: ModelConfig, **pretrained: Any) -> nn.Module:
         if pretrained:
             raise ValueError("nobody has published weights of its width")
         return HalfResNet18t()
+    if not config.backbone.isidentifier():  # timm would look "hf-hub:..." up on the network
+        raise FluoroError(f"{config.backbone}: no name of a backbone", "a name such as swin_tiny_patch4_window7_224")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
         import timm

@@ -22,7 +22,8 @@ class RandomPositionEncoding(nn.Module):
 
     def forward(self, position: Tensor) -> Tensor:
         """(..., 2) in [0, 1] -> (..., dim)."""
-        angle = 2 * math.pi * ((2 * position - 1) @ self.positional_encoding_gaussian_matrix)
+        with torch.autocast(position.device.type, enabled=False):  # bfloat16 would move a click by a pixel
+            angle = 2 * math.pi * ((2 * position - 1) @ self.positional_encoding_gaussian_matrix)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

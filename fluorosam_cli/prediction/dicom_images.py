@@ -4,6 +4,7 @@ Values go the way of the grey-scale pipeline (PS3.4 N.2): modality LUT or rescal
 MONOCHROME1 or an inverse presentation LUT turns them. Colour becomes luma. No text of a header gets into a message.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, chec
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+log = logging.getLogger("fluoro")
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 RADIOGRAPHS = {
@@ -34,7 +37,7 @@ KEYWORDS = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape", "PresentationIntentType"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("PixelIntensityRelationship", "PixelIntensityRelationshipSign"),
+    *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PatientOrientation"),
     *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
@@ -58,6 +61,8 @@ def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
     from fluorosam_cli.ct.decoder import stored_frames
 
     header = _header(path)
+    if hangs := _hangs(header):
+        log.warning("warning: %s: %s", path, hangs)
     try:
         with silenced():
             stored = stored_frames(Source(path), str(header.file_meta.TransferSyntaxUID), [n - 1 for n in numbers])
@@ -140,6 +145,16 @@ def _shown(stored: np.ndarray, view: "Dataset") -> tuple[np.ndarray, bool]:
     return inverted(values) if inverse else values, inverse != (slope < 0)
 
 
+def _hangs(header: "Dataset") -> str | None:
+    """What is unusual in how the image hangs: the patient's left is on the right of a frontal one, the head on top."""
+    to_right, to_bottom = (str(way)[:1] for way in (*(header.get("PatientOrientation") or ()), "", "")[:2])
+    if to_right == "R":
+        return "its right is the patient's right, so sides come out exchanged: mirror the image first"
+    if to_bottom == "H" or to_right in ("H", "F"):
+        return "the patient's head is not on top: turn the image first"
+    return None
+
+
 def _has_width(view: "Dataset") -> bool:
     """Whether the first window, which is the one that counts, has a width above 0."""
     widths = view.get("WindowWidth")
@@ -147,12 +162,15 @@ def _has_width(view: "Dataset") -> bool:
 
 
 def _without_unused_bits(stored: np.ndarray, view: "Dataset") -> np.ndarray:
-    """Old files keep overlays in the bits that the values leave free."""
+    """Old files keep overlays in the bits that the values leave free, above them or below."""
     bits, allocated = int(view.BitsStored), 8 * stored.dtype.itemsize
     if not 0 < bits < allocated:
         return stored
-    values = stored.astype(np.int32) & ((1 << bits) - 1)
+    below = min(max(0, int(view.get("HighBit", bits - 1)) + 1 - bits), allocated - bits)
+    values = (stored.astype(np.int32) >> below) & ((1 << bits) - 1)
     if int(view.get("PixelRepresentation", 0)) == 1:
+        if below:
+            raise Refused("its signed values end above the lowest bit")  # which pydicom has cut by now
         values = values - ((values >> (bits - 1)) << bits)
     return values
 

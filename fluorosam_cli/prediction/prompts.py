@@ -29,8 +29,6 @@ def prompts_of(phrases: Sequence[str], points: Sequence[str], box: str | None, m
     for phrase in phrases:
         if not phrase.strip():
             raise UsageError("a phrase is empty", 'name a structure, for example "left femur"')
-        if (legible := phrase.encode(errors="replace").decode()) != phrase:
-            raise UsageError(f"{legible}: is not UTF-8", "check the terminal's encoding")
     if not phrases and not marks and corners is None and mask is None:
         raise UsageError(
             "nothing to segment is named", 'add a phrase such as "left femur", --point x,y, --box, --mask or --all'
@@ -53,6 +51,10 @@ def spelt_out(prompts: Sequence[Prompt]) -> list[Prompt]:
     Raises UsageError for words that name nothing.
     """
     for text in (prompt.text for prompt in prompts if prompt.text is not None):
+        if (legible := text.encode(errors="replace").decode()) != text:
+            raise UsageError(f"{legible}: is not UTF-8", "check the terminal's encoding")
+        if not text.strip().isprintable():
+            raise UsageError(f"{text!a}: holds control characters", "give the words alone")
         if not any(character.isalnum() for character in text):
             raise UsageError(f"{text!r}: names nothing", 'name a structure, for example "left femur"')
         if text.strip().lower() in ("left", "right"):

@@ -13,7 +13,7 @@ import numpy as np
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.radiograph import SIDE_MAX_PX, Found, Plain, check_size, inverted
 
-WHITE_IS_ZERO, PHOTOMETRIC, BITS, SAMPLE_FORMAT, UNSIGNED = 0, 262, 258, 339, 1  # TIFF 6.0
+WHITE_IS_ZERO, PHOTOMETRIC, BITS, SAMPLE_FORMAT, UNSIGNED, SIGNED = 0, 262, 258, 339, 1, 2  # TIFF 6.0
 
 
 def probe(path: Path) -> Found:
@@ -67,6 +67,8 @@ def _grey(image: Any, tags: dict[int, Any]) -> np.ndarray:
         image = image.convert("L")
     array = np.asarray(image)
     array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype == np.uint8 and tags.get(SAMPLE_FORMAT) == (SIGNED,):
+        array = array.view(np.int8).astype(np.int16)
     if tags and deep:  # of these, Pillow leaves sign and polarity to us
         if array.dtype == np.int32 and tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (UNSIGNED,)) == (UNSIGNED,):
             array = array.view(np.uint32)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from fluorosam_cli.anatomy.marks import SIDES, marks
 from fluorosam_cli.anatomy.matching import SAME_WORDS
 from fluorosam_cli.text.phrases import has_one_size, is_name, matches, meanings, phrases_of, resolve, respelt
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 NEAREST = 3
 _BETWEEN = re.compile(r"[,;&+]|\band\b", re.IGNORECASE)  # the items of a list
+_BOTH = re.compile(rf"{_BETWEEN.pattern}|/|\b(et|or|both|bilateral)\b", re.IGNORECASE)  # two sides that are meant
+_PICTURE = re.compile(r"\b(image|picture|photo|film|screen|monitor|viewer)\b", re.IGNORECASE)
 
 How = Literal["known", "respelt", "ambiguous", "unknown"]
 
@@ -31,6 +34,11 @@ class Understood:
     nearest: tuple[str, ...] = ()  # phrases like the words, where these are unknown
 
     @property
+    def sides_of_picture(self) -> bool:
+        """Whether the side may have been meant as that of the picture: "on the left of the image"."""
+        return bool(marks(self.typed).sides and _PICTURE.search(self.typed))
+
+    @property
     def remark(self) -> str | None:
         """What the user has to be told before anything is segmented."""
         if self.how == "respelt":
@@ -40,14 +48,16 @@ class Understood:
         if self.how == "unknown":
             near = f"; the nearest are {', '.join(self.nearest)}" if self.nearest else ""
             return f'"{self.typed}": no known name of a structure{near}'
+        if self.sides_of_picture:
+            return f'"{self.typed}": sides are the patient\'s, whose left is on the right of a frontal image'
         return None
 
 
 def understand(text: str) -> Understood:
     """Look a phrase up in the lexicon, misspellings included. The nearest of unknown words share words with them."""
     words = text
-    meant = _meant(text)
-    if not meant and (mended := respelt(text)) is not None:
+    meant = () if _contradictory(text) else _meant(text)
+    if not meant and (mended := respelt(text)) is not None and not _contradictory(mended):
         words, meant = mended, _meant(mended)
     if len(meant) == 1:
         known = words == text
@@ -59,10 +69,27 @@ def understand(text: str) -> Understood:
 
 
 def parted(text: str) -> list[str]:
-    """The phrases of a list such as "heart and liver", which as a whole names nothing; else the text alone."""
+    """The phrases of a list such as "heart and liver", which as a whole names nothing; else the text alone.
+
+    The side of "left femur and tibia" holds for all of them that have one.
+    """
     parts = [part.strip() for part in _BETWEEN.split(text) if part.strip()]
-    listed = len(parts) > 1 and understand(text).how == "unknown"
-    return parts if listed and all(understand(part).how != "unknown" for part in parts) else [text]
+    if len(parts) < 2 or understand(text).how != "unknown":
+        return [text]
+    side = marks(parts[0].split()[0]).sides
+    if len(side) == 1:
+        parts = [_sided(part, *side) for part in parts]
+    return parts if all(understand(part).how != "unknown" for part in parts) else [text]
+
+
+def _sided(part: str, side: str) -> str:
+    sided = f"{side} {part}"
+    return sided if not marks(part).sides and understand(sided).how == "known" else part
+
+
+def _contradictory(text: str) -> bool:
+    """Whether the words state both sides without meaning both: "right left lung"."""
+    return len(marks(text).sides) == len(SIDES) and not _BOTH.search(text)
 
 
 def understand_for(predictor: "Predictor", text: str) -> Understood:

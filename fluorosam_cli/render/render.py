@@ -21,6 +21,7 @@ from fluorosam_cli.contracts import Projector as ProjectorHeader
 from fluorosam_cli.contracts import View, Views, ViewsCase
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.views import RANDOM, StandardView, impossible_views, possible_views
+from fluorosam_cli.processes import end_with_parent
 from fluorosam_cli.render import projector
 from fluorosam_cli.render.body import Body, CaseFolder, load_body
 from fluorosam_cli.render.materials import MATERIALS
@@ -236,6 +237,7 @@ def _work(
     done: Done,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's business
+    end_with_parent()
     try:
         for item in _rendered(cases, out, settings, done):
             queue.put(item)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fluorosam_cli.allocator import keep_freed_memory
 from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.processes import end_with_parent
 from fluorosam_cli.render.projector import available_threads
 
 log = logging.getLogger("fluoro")
@@ -69,6 +70,10 @@ def choose_devices(gpus: int | None, device: str) -> Devices:
         rank, world, local = (int(os.environ[name]) for name in LAUNCHER)
         if gpus not in (None, 0, world):
             raise UsageError(f"--gpus {gpus}: a launcher has started {world} processes", "leave --gpus out")
+        if device == "cuda" and not found:
+            raise FluoroError("no CUDA device; --device cuda was requested", "check nvidia-smi on this node")
+        if found == 1 and "SLURM_PROCID" in os.environ:
+            local = 0  # SLURM has given each process a GPU, and each sees its own alone
         if found and local >= found:
             raise FluoroError(f"process {local} of this node has no GPU: {found} found", f"start {found} on each node")
         return Devices("cuda" if found else "cpu", world, rank, local)
@@ -92,16 +97,14 @@ def run(work: Callable[[Process], None], devices: Devices) -> None:
         _joined(work, devices, devices.rank, devices.local_rank, "env://")
     elif devices.world == 1:
         keep_freed_memory()
-        work(Process(0, 1, _device(devices, devices.local_rank)))
+        work(Process(0, 1, _own_device(devices, devices.local_rank)))
     else:
         _start(work, devices)
 
 
 def _start(work: Callable[[Process], None], devices: Devices) -> None:
     # NumPy's BLAS asks for it when each process imports it; with more threads than cores, loading takes twice as long.
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", str(max(1, available_threads() // devices.world) if devices.kind == "cpu" else 1)
-    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores_each(devices) if devices.kind == "cpu" else 1))
     problems = torch.multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as meeting:
         arguments = (work, devices, f"file://{meeting}/store", problems)
@@ -124,32 +127,38 @@ def _started(rank: int, work: Callable[[Process], None], devices: Devices, store
     if not log.handlers:
         logging.basicConfig(format="%(message)s")
         log.setLevel(logging.INFO)
+    end_with_parent()
     try:
         _joined(work, devices, rank, rank, store)
     except FluoroError as error:
         problems.put((error.problem, error.hint))
-        raise
+        os._exit(1)  # at once: taking leave of the others would wait for them, and they wait for this one
 
 
 def _joined(work: Callable[[Process], None], devices: Devices, rank: int, local: int, store: str) -> None:
-    if devices.kind == "cuda":
-        torch.cuda.set_device(local)
+    device = _own_device(devices, local)
     keep_freed_memory()
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), available_threads() // max(1, _local_world(devices)))))
+    cores = cores_each(devices)
+    torch.set_num_threads(cores if devices.kind == "cuda" else min(torch.get_num_threads(), cores))
     backend = "nccl" if devices.kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=devices.world, timeout=PATIENCE)
-    try:
-        work(Process(rank, devices.world, _device(devices, local)))
-    finally:
-        dist.destroy_process_group()
+    work(Process(rank, devices.world, device))
+    dist.destroy_process_group()  # not where it failed: NCCL would wait for processes that wait for this one
 
 
-def _local_world(devices: Devices) -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", devices.world)) if devices.rank is not None else devices.world
+def cores_each(devices: Devices) -> int:
+    """The cores of this machine that each of the processes on it may use."""
+    if devices.rank is not None and "SLURM_CPUS_PER_TASK" in os.environ:
+        return min(int(os.environ["SLURM_CPUS_PER_TASK"]), available_threads())
+    here = devices.world if devices.rank is None else int(os.environ.get("LOCAL_WORLD_SIZE", devices.world))
+    return max(1, available_threads() // max(1, here))
 
 
-def _device(devices: Devices, local: int) -> torch.device:
-    return torch.device("cuda", local) if devices.kind == "cuda" else torch.device("cpu")
+def _own_device(devices: Devices, local: int) -> torch.device:
+    if devices.kind == "cpu":
+        return torch.device("cpu")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
 
 
 # --- what processes tell each other -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from fluorosam_cli.artefacts import atomic_path
 from fluorosam_cli.errors import FluoroError
 
-FIGURES = ("loss", "mask", "iou", "presence", "travel", "first_iou")
+FIGURES = ("loss", "mask", "iou", "presence", "travel", "first_iou", "gradient_norm")
 VALIDATED = ("text_iou", "clicks_1_iou", "clicks_3_iou")
 LOG_COLUMNS = ("step", *FIGURES, "codes", "learning_rate", *(f"validation_{name}" for name in VALIDATED))
 SPEED_COLUMNS = ("step", "images_per_second", "data_wait_share", "gpu_memory_mib")

@@ -32,16 +32,20 @@ class Losses:
 class Objective(nn.Module):
     """The first `prompts` structures of each image go to the decoder, all of them to the text map, where there is one.
 
-    Sums run over all prompts and are divided by their fixed number, so they do not depend on how a batch is split.
+    Sums run over all prompts and are divided by their fixed number, so they do not depend on how a batch is split. With
+    `bf16` the network alone multiplies in bfloat16: in it, IoUs, losses and draws over thousands of pixels go astray.
     """
 
     phrase_tokens: Tensor
 
-    def __init__(self, model: FluoroSAM, phrase_tokens: Tensor, prompts: int, recipe: Recipe) -> None:
+    def __init__(
+        self, model: FluoroSAM, phrase_tokens: Tensor, prompts: int, recipe: Recipe, bf16: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.prompts = prompts
         self.recipe = recipe
+        self.bf16 = bf16
         self.register_buffer("phrase_tokens", phrase_tokens, persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> Losses:
@@ -50,7 +54,8 @@ class Objective(nn.Module):
         To learn path lengths: also travel (B, P, M, M) in mm and travel_known (B, P), P at least `prompts`.
         """
         recipe, rounds = self.recipe, self.recipe.rounds
-        features = self.model.encode_image(channels(batch["image"]))
+        with self._network_precision():
+            features = self.model.encode_image(channels(batch["image"]))
         by_map = self._map_loss(features.words, batch)
         if not self.prompts:
             none = by_map.new_zeros(())
@@ -71,7 +76,8 @@ class Objective(nn.Module):
         mask_sum, iou_sum, presence_sum, travel_sum, first_iou = zero, zero, zero, zero, zero.mean()
         for number in range(rounds):
             shown = mask_alone(asked, uniform, number, rounds) if number and recipe.mask_rounds else asked
-            decoded = self.model.decode(features, shown)
+            with self._network_precision():
+                decoded = self.model.decode(features, shown)
             logits = decoded.masks.float()
             if target is None:
                 target = shrink(masks, logits.shape[-1])
@@ -102,15 +108,19 @@ class Objective(nn.Module):
         )
         return Losses(per_image.mean(), mask, iou, presence, travel, first_iou, per_image.detach())
 
+    def _network_precision(self) -> torch.autocast:
+        return torch.autocast(self.phrase_tokens.device.type, torch.bfloat16, enabled=self.bf16)
+
     def _map_loss(self, pixels: Tensor | None, batch: dict[str, Tensor]) -> Tensor:
         """Losses of the text map, its masks and presence, over every structure of each image, absent ones too, (B,)."""
         if self.model.text_map is None or pixels is None:
             return batch["image"].new_zeros(len(batch["image"]))
         shape = batch["phrase"].shape
-        logits = self.model.text_map(pixels, self.phrase_tokens[batch["phrase"]])
-        presence = self.model.text_map.presence(logits).float()
+        with self._network_precision():
+            logits = self.model.text_map(pixels, self.phrase_tokens[batch["phrase"]]).float()
+        presence = self.model.text_map.presence(logits)
         missed = F.binary_cross_entropy_with_logits(presence, batch["present"], reduction="none")
-        logits = logits.flatten(0, 1).float()
+        logits = logits.flatten(0, 1)
         target = shrink(batch["masks"].flatten(0, 1), logits.shape[-1])
         wrong = map_loss(logits, target).unflatten(0, shape)
         return ((MAP_WEIGHT * wrong + missed) * batch["usable"]).mean(1)

@@ -68,7 +68,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum made orthogonal (Jordan et al. 2024, "Muon"): every direction of a layer's matrix moves as far.
 
     After as many steps on a small network it is well ahead of AdamW (RESULTS.md). PyTorch's own takes matrices alone; a
-    convolution is one here, with a row for each output.
+    convolution is one here, with a row for each output (each input, if it is transposed).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02) -> None:
@@ -80,12 +80,11 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - MUON_MOMENTUM)
-                if not momentum.any():  # nothing has needed it yet
-                    continue
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                momentum = self.state[p]["momentum"].lerp_(p.grad, 1 - MUON_MOMENTUM)
                 update = orthogonal(p.grad.lerp(momentum, MUON_MOMENTUM).flatten(1))
-                p.mul_(1 - group["lr"] * MUON_DECAY)
+                p.mul_(1 - group["lr"] * MUON_DECAY * momentum.any())  # what nothing has needed yet stays
                 p.add_(update.view_as(p), alpha=-group["lr"] * max(1, len(update) / update.shape[1]) ** 0.5)
 
 

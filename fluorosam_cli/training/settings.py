@@ -10,8 +10,7 @@ import torch
 from fluorosam_cli.dataset.randomisation import Strength
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import FluoroError, UsageError
-from fluorosam_cli.render.projector import available_threads
-from fluorosam_cli.training.devices import Devices
+from fluorosam_cli.training.devices import Devices, cores_each
 from fluorosam_cli.training.logs import check_tensorboard
 from fluorosam_cli.training.recipe import FLUORO, Recipe
 from fluorosam_cli.training.start import Origin, check_origin, config_of
@@ -101,7 +100,5 @@ def choose_workers(wanted: int | None, devices: Devices) -> int:
     """Loader processes for each training process: on a CPU only on cores that the training itself leaves free."""
     if wanted is not None:
         return wanted
-    if devices.kind == "cuda":
-        return min(8, available_threads() // devices.world)
-    threads = max(1, min(torch.get_num_threads(), available_threads() // devices.world))
-    return min(4, (available_threads() - devices.world * threads) // devices.world)
+    cores = cores_each(devices)
+    return min(8, cores) if devices.kind == "cuda" else min(4, max(0, cores - torch.get_num_threads()))

@@ -41,6 +41,7 @@ CLIP_NORM = 1.0
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 10}  # reading a figure from a GPU makes it wait
 SECONDS_BETWEEN_LAPS = 5.0
 SHOWN_SAMPLES = 8
+LOWER_RATE = "lower --learning-rate (in a new folder)"
 MASKS_FINER = 2  # than the text map, along a side: the share of a cell that a structure covers is learnt in fifths
 
 
@@ -74,6 +75,7 @@ def launch(job: Job, track: Track = silent) -> dict[str, float]:
 
 def _train(job: Job, track: Track, process: Process) -> None:
     settings, recipe, device = job.settings, job.settings.recipe, process.device
+    track = track if process.first else silent
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU is left with fp32
     reader = ShardReader(job.shards, "train")
     kept = job.folder / "words"
@@ -86,42 +88,42 @@ def _train(job: Job, track: Track, process: Process) -> None:
     state = State(model, averaged, Optimiser(model, recipe), metrics=start.scores)
     state.restore(job.folder)
     mean = WeightAverage(averaged, model)
-    objective = Objective(model, start.tokens, settings.prompts, recipe).to(device)
+    bf16 = choose_precision(settings.precision, device.type) == "bf16"
+    objective = Objective(model, start.tokens, settings.prompts, recipe, bf16).to(device)
     if settings.compile:
         model.image_encoder.compile()
         model.mask_decoder.compile(dynamic=True)
     observer = _Observer(job, reader, start, state, process)
     trained = [p for p in model.parameters() if p.requires_grad]
     micro = settings.micro_batch or settings.batch // process.world
-    precision = choose_precision(settings.precision, device.type)
     steps = range(state.step, state.step if state.stopped else settings.steps)
     batches = _waited_for(_batches(reader, job, start.config, state.step, process), observer.watch)
     for step, batch in track(zip(steps, batches, strict=False), observer.line, len(steps), "steps"):
         rate = learning_rate(step, settings.steps, recipe.learning_rate)
-        attempt = partial(_gradients, objective, batch, precision, device)
+        attempt = partial(_gradients, objective, batch, device)
         figures, per_image = with_advice(attempt, micro)
         figures = average(trained, figures, process)
-        nn.utils.clip_grad_norm_(trained, CLIP_NORM)
+        norm = nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         state.optimiser.step(rate)
         mean.update(step)
         state.step = step + 1
-        observer.take(_Taken(step, figures, per_image, {"learning_rate": rate, **observer.codes_of(batch)}))
+        known = {"learning_rate": rate, **observer.codes_of(batch)}
+        observer.take(_Taken(step, torch.cat([figures, norm[None]]), per_image, known))
         if state.stopped:
             break
     observer.close()
 
 
 def _gradients(
-    objective: Objective, batch: dict[str, Tensor], precision: str, device: torch.device, micro: int
+    objective: Objective, batch: dict[str, Tensor], device: torch.device, micro: int
 ) -> tuple[Tensor, Tensor]:
-    """Add the gradients of a batch, `micro` images at a time; -> FIGURES, and the loss of each image."""
+    """Add the gradients of a batch, `micro` images at a time; -> FIGURES but the last, and the loss of each image."""
     share = len(batch["image"])
-    total = torch.zeros(len(FIGURES), device=device)
+    total = torch.zeros(len(FIGURES) - 1, device=device)
     per_image = []
     for first in range(0, share, micro):
         part = {name: tensor[first : first + micro].to(device, non_blocking=True) for name, tensor in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            losses = objective(part)
+        losses = objective(part)
         weight = len(part["image"]) / share
         (losses.total * weight).backward()
         figures = [losses.total.detach(), losses.mask, losses.iou, losses.presence, losses.travel, losses.first_iou]
@@ -153,7 +155,7 @@ class _Observer:
         self._unread: list[_Taken] = []
 
     def codes_of(self, batch: dict[str, Tensor]) -> dict[str, float]:
-        """How many of the quantiser's codes the step's phrases fall on."""
+        """How many of the quantiser's codes the phrases of this process's share fall on."""
         return {} if self.codes is None else {"codes": float(self.codes[batch["phrase"]].unique().numel())}
 
     def take(self, taken: _Taken) -> None:
@@ -188,6 +190,8 @@ class _Observer:
         for figures, taken in zip(table, self._unread, strict=True):
             if not math.isfinite(figures[0]):
                 raise self._not_finite(taken, figures[0])
+            if not math.isfinite(figures[-1]):
+                raise FluoroError(f"the gradient is {figures[-1]} at step {taken.step}", LOWER_RATE)
             rows.append((taken.step + 1, {**dict(zip(FIGURES, figures, strict=True)), **taken.known}))
         self._unread.clear()
         return rows
@@ -201,7 +205,7 @@ class _Observer:
         more = f" and {len(names) - SHOWN_SAMPLES} more" if len(names) > SHOWN_SAMPLES else ""
         return FluoroError(
             f"loss is {loss} at step {taken.step}, from the images {', '.join(names[:SHOWN_SAMPLES])}{more}",
-            "look at these images; if they are sound, lower --learning-rate (in a new folder)",
+            f"look at these images; if they are sound, {LOWER_RATE}",
         )
 
     def _validate(self) -> dict[str, float]:

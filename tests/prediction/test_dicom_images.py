@@ -60,6 +60,28 @@ def test_unused_bits_are_left_out(tmp_path):
     signed = picture(11).astype(np.int16) - 1024
     path = write(tmp_path / "b.dcm", (signed & 0x0FFF).astype(np.uint16), bits=12, PixelRepresentation=1)
     np.testing.assert_array_equal(read_radiograph(path).pixels, signed)
+    high = write(tmp_path / "c.dcm", (picture(12) << 4) | 5, bits=12, HighBit=15)
+    np.testing.assert_array_equal(read_radiograph(high).pixels, picture(12))
+    with pytest.raises(FluoroError, match="signed values"):
+        read_radiograph(write(tmp_path / "d.dcm", picture(12) << 4, bits=12, HighBit=15, PixelRepresentation=1))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "said"),
+    [
+        (None, ""),
+        (["L", "F"], ""),
+        (["P", "F"], ""),  # lateral
+        (["R", "F"], "its right is the patient's right"),
+        (["L", "H"], "the patient's head is not on top"),
+        (["F", "R"], "the patient's head is not on top"),
+    ],
+)
+def test_films_that_hang_otherwise_are_told_of(tmp_path, caplog, orientation, said):
+    fields = {} if orientation is None else {"PatientOrientation": orientation}
+    read_radiograph(write(tmp_path / "a.dcm", picture(), **fields))
+    assert [record.getMessage() for record in caplog.records if said in record.getMessage()] or not said
+    assert bool(caplog.records) == bool(said)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)

@@ -84,6 +84,7 @@ def test_deep_tiffs(tmp_path):
         "i4": rng.integers(-(2**31), 2**31, GREY.shape, dtype=np.int32),
         "f4": rng.normal(size=GREY.shape).astype(np.float32),
         "i2": rng.integers(-(2**15), 2**15, GREY.shape, dtype=np.int16),
+        "i1": rng.integers(-(2**7), 2**7, GREY.shape, dtype=np.int8),
     }.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", array)
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.tif", invert=False), array)

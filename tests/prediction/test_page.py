@@ -338,6 +338,8 @@ def test_sizes_are_limited(client, temporary, monkeypatch):
         (prompt(), 400),
         (prompt("   "), 400),
         (prompt("x" * 301), 400),
+        (prompt("heart and liver"), 400),  # two masks
+        (prompt("!!!"), 400),
         (prompt(points=[(1, 1)] * 201, labels=[1] * 201), 400),
         (prompt(points=[(900, 1)], labels=[1]), 400),
         (prompt(points=[(1, 1)], labels=[1, 0]), 400),

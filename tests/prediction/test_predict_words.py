@@ -10,7 +10,7 @@ from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Checkpoint, Prompt
 from fluorosam_cli.dataset.user_images import structure_of
 from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint
-from fluorosam_cli.prediction.understanding import mask_stem
+from fluorosam_cli.prediction.understanding import mask_stem, understand
 from fluorosam_cli.prediction.write import mask_names
 from fluorosam_cli.text.phrases import names
 
@@ -28,6 +28,9 @@ def in_a_folder_with_an_image(tmp_path, monkeypatch):
         ("L1, L2; spleen", ["spleen", "vertebrae_L1", "vertebrae_L2"]),
         ("left and right femur", ["femora"]),  # a name of its own
         ("elephant and heart", ["elephant_and_heart"]),
+        ("left kidney and lung", ["kidney_left", "lung_above_diaphragm_left"]),  # whose side is the whole list's
+        ("right femur, 5th rib and liver", ["femur_right", "liver", "rib_right_5"]),
+        ("heart and left kidney", ["heart", "kidney_left"]),
     ],
 )
 def test_a_list_of_known_phrases_is_as_many_masks(fluoro, tiny_checkpoint, tmp_path, typed, files):
@@ -43,14 +46,27 @@ def test_a_file_of_prompts_is_read_as_the_command_line_is(fluoro, tiny_checkpoin
     assert sorted(path.stem for path in (tmp_path / "p").glob("*.png")) == ["heart", "liver", "overlay", "spleen"]
 
 
-@pytest.mark.parametrize("words", ["left", " Right", ";", "?!", "he\udcffart"])
+@pytest.mark.parametrize("words", ["left", " Right", ";", "?!", "he\udcffart", "\x1b[31mheart"])
 def test_words_that_name_nothing_are_refused(fluoro, tiny_checkpoint, tmp_path, words):
     (tmp_path / "p.json").write_text(json.dumps([{"text": words}]))
     for line in ((words,), ("--prompts", "p.json")):
         code, _, err = fluoro("predict", "img.png", *line, "--model", tiny_checkpoint, "-o", "p")
         assert code in (1, 2)
         assert "unexpected" not in err
+        assert "\x1b" not in err
         assert not (tmp_path / "p").exists()
+
+
+def test_a_side_of_the_picture_is_not_the_patients(fluoro, tiny_checkpoint):
+    said = "sides are the patient's, whose left is on the right of a frontal image"
+    for words, expected in (("lung on the left of the image", said), ("left lung", ""), ("heart in the film", "")):
+        code, _, err = fluoro("predict", "img.png", words, "--model", tiny_checkpoint, "-o", "p", "--overwrite")
+        assert (code, said in err) == (0, bool(expected)), err
+
+
+@pytest.mark.parametrize(("words", "how"), [("right left lung", "unknown"), ("left and right lung", "known")])
+def test_both_sides_have_to_be_meant(words, how):
+    assert understand(words).how == how
 
 
 def test_mask_names():

@@ -15,16 +15,17 @@ from fluorosam_cli import cli
 from fluorosam_cli.artefacts import read_header, write_json
 from fluorosam_cli.contracts import Checkpoint, Shards
 from fluorosam_cli.dataset.shards import ShardReader
-from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.checkpoint import load_checkpoint
 from fluorosam_cli.training import words as training_words
-from fluorosam_cli.training.devices import Devices, choose_devices
+from fluorosam_cli.training.devices import Devices
 from fluorosam_cli.training.memory import with_advice
 from fluorosam_cli.training.recipe import FLUORO
 from fluorosam_cli.training.settings import TrainSettings, choose_precision, excluded
 from fluorosam_cli.training.start import Origin
 from fluorosam_cli.training.train import Job, launch
 from fluorosam_cli.training.words import load_words
+from tests.groups import has_ended
 from tests.shapes import STRUCTURES, write_shapes
 
 FEW = ("--preset", "tiny", "--batch", 4, "--prompts", 2, "--rounds", 2, "--no-tensorboard", "--augment", "weak")
@@ -139,6 +140,24 @@ def test_killed_and_resumed_gives_the_same_weights(fluoro, shards, words, tmp_pa
     assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "broken/log.csv").read_text()
 
 
+def test_processes_end_with_the_one_that_started_them(shards, words, tmp_path):
+    """Also where Ctrl-C is ignored, as under nohup."""
+    command = [sys.executable, "-m", "fluorosam_cli", "train", shards, *ON_CPU, "--words", words, "--steps", 9999]
+    process = subprocess.Popen(
+        [*map(str, command), "--gpus", "2", "-o", str(tmp_path / "run")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/last/trainer.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert has_ended(process.pid)
+
+
 def test_two_processes_follow_one_however_they_are_started(fluoro, shards, trained, words, tmp_path):
     line = ["train", shards, *ON_CPU, "--words", words, "--steps", 2, "-o"]
     code, _, err = fluoro(*line, tmp_path / "two", "--gpus", 2)
@@ -248,6 +267,14 @@ def test_a_loss_that_is_no_number_names_its_images(shards, small, tmp_path):
         launch(Job(shards, tmp_path, wild, ONE))
 
 
+def test_a_gradient_that_is_no_number_never_reaches_last(shards, small, tmp_path, monkeypatch):
+    norms = iter([torch.tensor(1.0), torch.tensor(torch.inf)])
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: next(norms))
+    with pytest.raises(FluoroError, match="the gradient is inf at step 1"):
+        launch(Job(shards, tmp_path, replace(small, validations=2), ONE))
+    assert load_checkpoint(tmp_path / "last")[1].step == 1
+
+
 def test_training_stops_when_nothing_gets_better(shards, small, tmp_path):
     idle = replace(small, steps=9, validations=9, patience=2, recipe=replace(FLUORO, rounds=1, learning_rate=1e-30))
     launch(Job(shards, tmp_path, idle, ONE))
@@ -277,26 +304,6 @@ def test_a_missing_gpu_is_an_error_with_a_way_out(fluoro, shards, tmp_path):
     assert code == 1
     assert err.startswith("error: no CUDA device; --gpus 2 was requested\nhint: ")
     assert not (tmp_path / "run").exists()
-    assert choose_devices(2, "cpu") == Devices("cpu", 2)
-    for device, said in (("cuda:1", "no CUDA devices; --device cuda:1"), ("gpu", "--device gpu: not known")):
-        with pytest.raises(FluoroError, match=said):
-            choose_devices(None, device)
-
-
-def test_a_gpu_may_be_chosen_by_its_number(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_devices(None, "cuda:1") == Devices("cuda", 1, local_rank=1)
-    assert choose_devices(1, "cuda:1").local_rank == 1
-    with pytest.raises(UsageError, match="exclude each other"):
-        choose_devices(2, "cuda:1")
-
-
-def test_a_launchers_processes_are_counted(monkeypatch):
-    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
-        monkeypatch.setenv(name, value)
-    assert choose_devices(None, "cpu") == Devices("cpu", 4, rank=3, local_rank=1)
-    with pytest.raises(UsageError):
-        choose_devices(2, "cpu")
 
 
 def test_damaged_shards_stop_before_anything_is_written(fluoro, shards, tmp_path):

@@ -67,6 +67,8 @@ def remark(answer: Answer, predictor: Predictor) -> tuple[str | None, list[str]]
         near = list(dict.fromkeys(words.nearest))
         return "No known name; the mask may be a guess." + " Did you mean one of these?" * bool(near), near
     said = [f"Understood as {answer.asked}."] if words.how == "respelt" else []
+    if words.sides_of_picture:
+        said.append("Sides are the patient's, whose left is on the right of a frontal image.")
     if answer.structure not in predictor.checkpoint.structures:
         said.append("This model has not been trained on it; the mask may be a guess.")
     return " ".join(said) or None, []

@@ -39,6 +39,7 @@ from fluorosam_cli.prediction.page.sessions import (
     stored_name,
 )
 from fluorosam_cli.prediction.predictor import Predictor
+from fluorosam_cli.prediction.prompts import spelt_out
 from fluorosam_cli.prediction.write import HEADER, Segmented, box_of, rle_of, write_masks
 
 log = logging.getLogger("fluoro")
@@ -216,6 +217,8 @@ def _check(prompt: Prompt) -> None:
         raise FluoroError(f"prompt: has more than {TEXT_MAX} letters or {POINTS_MAX} points", "make it shorter")
     if prompt.mask is not None:  # would be a file of this machine
         raise FluoroError("prompt: a mask cannot be sent", "use words, points and a box")
+    if prompt.text and len(parts := spelt_out([prompt])) > 1:
+        raise FluoroError(f"{prompt.text}: names {len(parts)} structures", "add a mask for each")
 
 
 def _packed(session: Session, wanted: Download) -> tuple[bytes, str]:

@@ -63,6 +63,9 @@ def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
     header = _header(path)
     if hangs := _hangs(header):
         log.warning("warning: %s: %s", path, hangs)
+    bits, high = header.get("BitsStored"), header.get("HighBit")
+    if bits and high is not None and high != bits - 1:
+        log.warning("warning: %s: HighBit is %d, values are read as if it were %d", path, high, bits - 1)
     try:
         with silenced():
             stored = stored_frames(Source(path), str(header.file_meta.TransferSyntaxUID), [n - 1 for n in numbers])
@@ -162,15 +165,12 @@ def _has_width(view: "Dataset") -> bool:
 
 
 def _without_unused_bits(stored: np.ndarray, view: "Dataset") -> np.ndarray:
-    """Old files keep overlays in the bits that the values leave free, above them or below."""
+    """Old files keep overlays in the bits that the values leave free."""
     bits, allocated = int(view.BitsStored), 8 * stored.dtype.itemsize
     if not 0 < bits < allocated:
         return stored
-    below = min(max(0, int(view.get("HighBit", bits - 1)) + 1 - bits), allocated - bits)
-    values = (stored.astype(np.int32) >> below) & ((1 << bits) - 1)
+    values = stored.astype(np.int32) & ((1 << bits) - 1)
     if int(view.get("PixelRepresentation", 0)) == 1:
-        if below:
-            raise Refused("its signed values end above the lowest bit")  # which pydicom has cut by now
         values = values - ((values >> (bits - 1)) << bits)
     return values
 

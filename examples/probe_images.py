@@ -10,7 +10,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from fluorosam_cli.dataset.image_files import images_in, stem_of
+from fluorosam_cli.dataset.pictures import to_16_bits
+from fluorosam_cli.prediction.images import read_radiograph
 
 
 def main() -> None:
@@ -22,12 +26,12 @@ def main() -> None:
     options = parser.parse_args()
     shutil.copytree(options.images / "masks", options.out / "masks", dirs_exist_ok=True)
     (options.out / "images").mkdir(exist_ok=True)
-    for path in sorted((options.images / "images").iterdir()):
-        image = ImageOps.exif_transpose(Image.open(path)).convert("L")
-        (ImageOps.invert(image) if options.negative else image).save(options.out / "images" / f"{path.stem}.png")
+    for path in images_in(options.images / "images"):
+        pixels = to_16_bits(read_radiograph(path).pixels)
+        Image.fromarray(~pixels if options.negative else pixels).save(options.out / "images" / f"{stem_of(path)}.png")
         for name in filter(None, options.absent.split(",")):
-            empty = np.zeros((image.height, image.width), np.uint8)
-            Image.fromarray(empty).save(options.out / "masks" / path.stem / f"{name}.png")
+            empty = np.zeros(pixels.shape, np.uint8)
+            Image.fromarray(empty).save(options.out / "masks" / stem_of(path) / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from fluorosam_cli.errors import FluoroError, UsageError
 
 RUN_FILE = "run.json"
 TEMPORARY = ".tmp-"  # files with this prefix are leftovers of a killed run and may be deleted
+PATIENCE_S = 15.0  # for another process that writes into the same folder
 
 Item = TypeVar("Item")
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -242,6 +243,7 @@ class Output:
         self.skipped = 0
         self.failed: list[str] = []
         self._failed_before = False
+        self._lock: int | None = None
         self._started = time.monotonic()
         self._run = Run(
             stage=stage,
@@ -318,12 +320,13 @@ class Output:
         if self.part:
             self._write_run("running")
             return self
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = locked(self.path)
         if self.header is not None and not self.finished:  # first, so that a folder half done does not look finished
             (self.path / self.header).unlink(missing_ok=True)
         if not self.resuming and self.path.is_dir():
             for entry in self.path.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.rglob(TEMPORARY + "*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self._write_run("running")
@@ -348,6 +351,35 @@ class Output:
         except OSError:
             if kind is None:
                 raise
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+
+
+def locked(folder: Path) -> int | None:
+    """A descriptor that keeps other processes from locking the folder until it is closed; None where nothing locks.
+
+    Raises FluoroError when another process has done so, and does not end within PATIENCE_S: a killed one's helpers may
+    outlive it by seconds.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    held = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(held)
+                raise FluoroError(f"{folder}: another process writes there", "let it end, or give another -o") from None
+            time.sleep(0.1)
+        except OSError:  # some network file systems lock no folders
+            return held
+        else:
+            return held
 
 
 def _plain(value: object) -> object:

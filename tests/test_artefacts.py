@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fluorosam_cli import artefacts
 from fluorosam_cli.artefacts import (
     RUN_FILE,
     TEMPORARY,
@@ -191,6 +192,17 @@ def test_overwrite_replaces_all_of_it(tmp_path):
     with output(tmp_path / "d", overwrite=True):
         pass
     assert names(tmp_path / "d") == {RUN_FILE}
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path, monkeypatch):
+    """A lock belongs to an open file, so that two in one process are like two processes."""
+    monkeypatch.setattr(artefacts, "PATIENCE_S", 0.2)
+    with output(tmp_path / "out") as out:
+        (out.path / "0.txt").write_text("whole")
+        with pytest.raises(FluoroError, match="another process writes there"), output(tmp_path / "out", resume=True):
+            pass
+    with output(tmp_path / "out", resume=True) as out:
+        assert (out.path / "0.txt").read_text() == "whole"
 
 
 def test_overwrite_does_not_delete_what_fluoro_did_not_write(tmp_path):

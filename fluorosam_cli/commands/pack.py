@@ -70,6 +70,9 @@ def pack(
     if verify:
         stage.folder = sources[0]
         return {"failed": [f"{f / name}: absent, or not what {HEADER} says" for f in sources for name in differing(f)]}
+    again = [path for number, path in enumerate(sources) if path.resolve() in {s.resolve() for s in sources[:number]}]
+    if again:
+        raise UsageError(f"{again[0]}: is given twice", "give it once")
     persons = read_patients(patients)
     found = [_source(path, persons) for path in sources]
     if patients is not None and not persons.met:

@@ -148,7 +148,7 @@ def render(
             interpolation=interpolation,  # pyright: ignore[reportArgumentType] - checked above, as are the next two
             deepdrr=projector == "deepdrr",
             min_path_mm=min_path_mm,
-            contrast=tuple(contrast or ()),
+            contrast=_known("--contrast", contrast or ()),
             without=check_terms(without or ()),
             style=None if look == "any" else look,  # pyright: ignore[reportArgumentType]
             polarity=polarity.replace("-", "_"),  # pyright: ignore[reportArgumentType]
@@ -180,6 +180,21 @@ def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 
     if value not in choices:
         raise UsageError(f"{option} {value}: not known", f"give {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def _known(option: str, words: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """The structures or groups that these names or words mean."""
+    from fluorosam_cli.anatomy.structures import groups, names
+    from fluorosam_cli.errors import UsageError
+    from fluorosam_cli.text.phrases import resolve
+
+    found = {word: word if word in groups() or word in set(names()) else resolve(word) for word in words}
+    for word, name in found.items():
+        if name is None:
+            raise UsageError(
+                f"{option} {word}: no known structure", f'fluoro describe --resolve "{word}" tells what is'
+            )
+    return tuple(name for name in found.values() if name is not None)
 
 
 def _tooling(per_view: str, wanted: list[str] | None) -> "Tooling":

@@ -8,9 +8,10 @@ registers it with the common options added. The function validates its inputs, r
 import inspect
 import json
 import logging
+import os
 import sys
 import tomllib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -147,6 +148,8 @@ def command(app: typer.Typer, name: str, default_out: str) -> Callable[[Callable
             options = {key: values.get(key, COMMON_DEFAULTS.get(key, False)) for key in COMMON}
             folder = options["out"] or Path(default_out)
             stage = Stage(name, folder, options, resolved=dict(values))
+            if options["overwrite"]:
+                _keep_inputs(stage)
             summary = function(stage, **{key: values[key] for key in taken})
             _print(stage, summary)
             if summary.get("failed"):
@@ -161,6 +164,24 @@ def command(app: typer.Typer, name: str, default_out: str) -> Callable[[Callable
         return function
 
     return register
+
+
+def _keep_inputs(stage: Stage) -> None:
+    """Raise UsageError where --overwrite would delete what the command is to read."""
+
+    def named(value: object) -> Iterator[Path]:
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                yield from named(item)
+        elif isinstance(value, (Path, str)) and os.path.exists(value):
+            yield Path(value)
+
+    for option, value in stage.resolved.items():
+        for path in named(value) if option not in NOT_CONFIGURATION else ():
+            if path.resolve().is_relative_to(stage.folder.resolve()):
+                raise UsageError(
+                    f"{path}: lies in {stage.folder}, which --overwrite would empty", "give another folder with -o"
+                )
 
 
 def _print(stage: Stage, summary: dict[str, object]) -> None:

@@ -137,12 +137,12 @@ def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slic
     if not sop_class:
         raise Unreadable("damaged DICOM (cut short)")
     if sop_class not in CT_CLASSES:
-        raise Refused(f"{_uid_name(sop_class)}, CT Image Storage is needed")
+        raise Refused(f"{uid_name(sop_class)}, CT Image Storage is needed")
     if "LOCALIZER" in _words(header.get("ImageType")):
         raise Refused("localiser")
     syntax = str(header.file_meta.TransferSyntaxUID)
     if syntax not in TRANSFER_SYNTAXES:
-        raise Unreadable(f"compressed as {_uid_name(syntax)}, which is not read")
+        raise Unreadable(f"compressed as {uid_name(syntax)}, which is not read")
     if int(header.get("SamplesPerPixel", 1)) != 1:
         raise Refused("colour, no CT")
     columns, rows, frames = int(header.Columns), int(header.Rows), int(header.get("NumberOfFrames", 1) or 1)
@@ -278,7 +278,7 @@ def _decode_rare(data: "Dataset", frames: list[int]) -> Iterator[np.ndarray]:
     try:
         import imagecodecs
     except ImportError:
-        raise Unreadable(f"compressed as {_uid_name(syntax)}: pip install 'fluorosam-cli[dicom]'") from None
+        raise Unreadable(f"compressed as {uid_name(syntax)}: pip install 'fluorosam-cli[dicom]'") from None
     decoded = imagecodecs.htj2k_decode if syntax in HIGH_THROUGHPUT else imagecodecs.jpeg8_decode
     streams = list(generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames", 1) or 1)))
     for frame in frames:
@@ -359,7 +359,7 @@ def silenced() -> Iterator[None]:
         yield
 
 
-def _uid_name(uid: str) -> str:
+def uid_name(uid: str) -> str:
     """The standard's name of a UID, never the UID."""
     from pydicom.uid import UID
 

@@ -20,12 +20,11 @@ from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.ct.dicom import NO_SERIES, NoCT, SeriesId, Slice, read_slices
 from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_hu, read_layout, stem_of
 from fluorosam_cli.ct.series import Series, assemble, grid_of, is_axial, name_of, read_series, without_damaged_copies
-from fluorosam_cli.ct.sources import Source, digest_of, members
+from fluorosam_cli.ct.sources import DICOM_SUFFIXES, Source, digest_of, members
 from fluorosam_cli.ct.volume import HU_MIN, Volume, standard_grid, standardise
 from fluorosam_cli.errors import FluoroError, UsageError
 
 ZIP_SUFFIX = ".zip"
-DICOM_SUFFIXES = (".dcm", ".ima")
 SCAN_STEMS = ("ct", "image", "imaging", "img", "scan", "volume")  # a scan so called is known by its folder
 MIN_SLICES = 10  # fewer are a localiser, a bolus-tracking position or a sample
 WANTED = "DICOM, NIfTI (.nii, .nii.gz), NRRD, MHA/MHD or zip"

@@ -11,6 +11,7 @@ from typing import IO
 
 from fluorosam_cli.errors import FluoroError
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MAX_MEMBERS = 200_000
 MAX_RATIO = 200  # CTs shrink 2 to 20 times; deflate can reach 1032
 SMALL_BYTES = 2**28  # an archive that unpacks to less is let through, whatever its ratio

@@ -59,12 +59,16 @@ def read_patients(path: Path | None) -> Patients:
         return Patients()
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-            return Patients({r["image"].strip(): r["patient"].strip() for r in rows if r["patient"].strip()})
+            rows = [(r["image"].strip(), r["patient"].strip()) for r in csv.DictReader(file) if r["patient"].strip()]
     except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error) as error:
         raise FluoroError(
             f"{path}: no table of images and patients", "give a CSV file, first line image,patient"
         ) from error
+    found = dict(rows)
+    for image, patient in rows:
+        if found[image] != patient:
+            raise FluoroError(f"{path}: {image} is of {patient} and of {found[image]}", "list an image once")
+    return Patients(found)
 
 
 def _read(found: UserImages, read_image: ReadImage, number: int) -> Picture:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from fluorosam_cli.ct.sources import DICOM_SUFFIXES
+
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 GRID_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr")
 SUFFIXES = (*RASTER_SUFFIXES, *DICOM_SUFFIXES, *GRID_SUFFIXES)
 DICOM_MAGIC_AT, DICOM_MAGIC = 128, b"DICM"

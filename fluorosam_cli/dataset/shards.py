@@ -1,6 +1,8 @@
 """HDF5 shards, written and read: the only module that knows h5py. `shard_layout.py` says what is in them."""
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan, nan
@@ -121,7 +123,7 @@ def write_shard(path: Path, images: Iterable[PackedImage], cases: Sequence[str],
     masks: list[tuple[int, Box, int]] = []
     maps: list[tuple[int, Box]] = []
     # The format of HDF5 1.10 has checksums on all that describes the data; that before had none.
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+    with _disk(path) as disk, h5py.File(disk, "w", libver=("v110", "v110")) as file:
         pictures: Any = None
         bits, travel, values = (_Parts(file, *part, options) for part in PARTS)
         for image in images:
@@ -161,6 +163,39 @@ def write_shard(path: Path, images: Iterable[PackedImage], cases: Sequence[str],
         for name, table in tables.items():
             file.create_dataset(name, data=table, track_times=False)
     return len(masks)
+
+
+class _Disk(io.FileIO):
+    """A file that HDF5 can always write to, as it would crash if told of a full disk; `failed` is what it missed."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left:
+                left = left[super().write(left) or 0 :]
+        except OSError as error:
+            self.failed = self.failed or error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failed = self.failed or error
+            return size or 0
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[_Disk]:
+    """A file that appears at `path` if all of it could be written. Raises OSError if not."""
+    with atomic_path(path) as temporary:
+        with _Disk(temporary, "w+") as disk:
+            yield disk
+        if disk.failed:
+            raise disk.failed
 
 
 class _Parts:

@@ -7,7 +7,7 @@
 | `points` | `points+1`, `points+2`, ...: clicks alone |
 | `box` | `box`: the tight box around the mask |
 | `box+points` | `box`, then `box+1`, ... |
-| `presence` | `absent`: phrases of structures that are not in the image, at most as many as there are masks |
+| `presence` | `absent`: phrases of structures that are not in the image, as many as it has masks, at least one |
 | `paraphrases` | `paraphrase`: several held-out phrases of the same structure, each alone |
 
 `presence` and `paraphrases` bring `text` with them. Each click is the centre of the largest error of the answer before
@@ -75,9 +75,11 @@ def score_scene(protocol: Protocol, segmenter: Segmenter, feeds_back: bool, scen
     rng = np.random.default_rng(np.random.SeedSequence([protocol.seed, image]))
     structures = list(scene.masks)
     phrases = [_draw(protocol.words.get(name, []), rng) for name in structures]
-    absent = _draw_absent(protocol, scene, sum(phrase is not None for phrase in phrases), rng)
+    absent = _draw_absent(protocol, scene, max(1, sum(phrase is not None for phrase in phrases)), rng)
     held_out = [(name, phrase) for name in structures for phrase in _draw_several(protocol.held_out.get(name, []), rng)]
-    if not structures:
+    singles = [(ABSENT, pair) for pair in absent if "presence" in protocol.series]
+    singles += [(PARAPHRASE, pair) for pair in held_out if "paraphrases" in protocol.series]
+    if not structures and not singles:
         return []
     segmenter.set_image(scene.image)
     score = _Scorer(scene, image)
@@ -88,8 +90,6 @@ def score_scene(protocol: Protocol, segmenter: Segmenter, feeds_back: bool, scen
             for clicks, name, phrase, answer in _series(protocol, segmenter, feeds_back, start, part, scene):
                 prompt = start if clicks == 0 else f"{start}+{clicks}"
                 rows.append(score(name, prompt, phrase, answer, full=clicks <= protocol.clicks))
-    singles = [(ABSENT, pair) for pair in absent if "presence" in protocol.series]
-    singles += [(PARAPHRASE, pair) for pair in held_out if "paraphrases" in protocol.series]
     for part in _parts(singles):
         answers = segmenter.predict_batch([ImagePrompt(text=phrase) for _, (_, phrase) in part])
         for (kind, (name, phrase)), answer in zip(part, answers, strict=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fluorosam_cli.ct.dicom import MAX_FRAMES, TRANSFER_SYNTAXES, Refused, read_data_set, silenced
+from fluorosam_cli.ct.dicom import MAX_FRAMES, TRANSFER_SYNTAXES, Refused, read_data_set, silenced, uid_name
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.images import luma
@@ -94,11 +94,11 @@ def _header(path: Path) -> "Dataset":
     except Exception as error:  # as above
         raise _unreadable(path, error) from None
     if sop_class not in RADIOGRAPHS:
-        raise FluoroError(f"{path}: is {_name_of(sop_class)}, no radiograph", "give a CR, DX, XA or RF image")
+        raise FluoroError(f"{path}: is {uid_name(sop_class)}, no radiograph", "give a CR, DX, XA or RF image")
     if not is_shown:
         raise FluoroError(f"{path}: its colours come from a palette", "export it as PNG")
     if syntax not in TRANSFER_SYNTAXES:
-        raise FluoroError(f"{path}: is compressed as {_name_of(syntax)}, which is not read", "gdcmconv --raw IN OUT")
+        raise FluoroError(f"{path}: is compressed as {uid_name(syntax)}, which is not read", "gdcmconv --raw IN OUT")
     check_size(str(path), columns, rows)
     if not 0 < frames <= MAX_FRAMES:
         raise FluoroError(f"{path}: claims {frames} frames", "the file is damaged: export it again")
@@ -201,14 +201,6 @@ def _pair(value: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         return None
     return (row_mm, column_mm) if 0 < row_mm < 100 and 0 < column_mm < 100 else None
-
-
-def _name_of(uid: str) -> str:
-    """The standard's name of a UID, never the UID."""
-    from pydicom.uid import UID
-
-    name = UID(uid).name
-    return "something unknown" if name == uid or not uid else name
 
 
 def _unreadable(path: Path, error: BaseException) -> FluoroError:

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,35 @@ def test_an_image_cut_short_stops_without_a_header(fluoro, inputs, tmp_path):
     assert "00001.png" in err
     assert "Traceback" not in err
     assert not (out / "shards.json").exists()
+
+
+def test_a_full_disk_is_one_error(inputs, tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    views, words = inputs
+    command = [sys.executable, "-m", "fluorosam_cli", "pack", views, "--descriptions", words, "-o", tmp_path / "shards"]
+    done = subprocess.run(
+        [*map(str, command), "--size", "450"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, 2**14)),
+    )
+    assert done.returncode == 1
+    assert "file too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "shards").glob("*.h5"))
+
+
+def test_inputs_are_never_overwritten_or_taken_twice(fluoro, inputs, tmp_path):
+    views, words = inputs
+    copy = shutil.copytree(words, tmp_path / "copy")
+    command = ("pack", views, "--descriptions", copy, "--val", 0)
+    for folder in (copy, tmp_path):
+        for dry in ((), ("--dry-run",)):
+            code, _, err = fluoro(*command, "-o", folder, "--overwrite", *dry)
+            assert (code, "which --overwrite would empty" in err) == (2, True)
+    assert (copy / "descriptions.json").is_file()
+    code, _, err = fluoro(*command[:2], views / "..", views, *command[2:], "-o", tmp_path / "shards")
+    assert (code, "is given twice" in err) == (2, True)
 
 
 @pytest.mark.parametrize("first", ["run.json", "train-00000.h5"])
@@ -353,6 +383,9 @@ def test_own_radiographs_with_masks_pack_by_patient(fluoro, own_words, tmp_path)
     assert code == 1
     assert "images_sha256" in err
     (own / "masks/x3/heart.png").unlink()
+    (tmp_path / "patients.csv").write_text("image,patient\nx0,p\nx0,q\n")
+    code, _, err = fluoro(*command, "-o", tmp_path / "others")
+    assert (code, "x0 is of p and of q" in err) == (1, True)
     (tmp_path / "patients.csv").write_text("image,patient\nimages/x0.png,p\n")
     code, _, err = fluoro(*command, "-o", tmp_path / "others")
     assert code == 1

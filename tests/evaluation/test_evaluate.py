@@ -301,6 +301,12 @@ def test_tiny_and_huge_masks_are_left_out(predictor, tmp_path):
     assert {r.structure for r in rows if r.prompt == "absent"} == {"lung_right"}  # the dot is not absent
 
 
+def test_an_image_that_shows_nothing_is_asked_for_what_is_absent(predictor, tmp_path):
+    image, _ = draw(np.random.default_rng(0), 64)
+    rows = asked(predictor, write_one(tmp_path, image, (64, 64), {}, absent=["lung_right", "heart"]))
+    assert [row.prompt for row in rows] == ["absent"]
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

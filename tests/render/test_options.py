@@ -104,6 +104,7 @@ def test_only_the_tools_named_are_shown(cases, tmp_path, fluoro):
         (("--without", "gravity"), "not a term of the physics"),
         (("--poses", "nowhere.json"), "nowhere.json"),
         (("--contrast", "liver"), "no liver to fill"),
+        (("--contrast", "xyzzy"), "--contrast xyzzy: no known structure"),
         (("--gpus", "2", "--device", "cuda:1"), "exclude each other"),
     ],
 )

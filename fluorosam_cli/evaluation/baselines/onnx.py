@@ -19,6 +19,7 @@ Outputs:
 The whole network runs for every prompt. Operators beyond ONNX's own and onnxruntime's are refused: none is ever loaded.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from fluorosam_cli.prediction.images import to_grey
 from fluorosam_cli.prediction.overlay import to_display
 from fluorosam_cli.prediction.predictor import ImagePrompt
 
+log = logging.getLogger("fluoro")
+
 NEEDED_BY = {"text": {"text"}, "points": {"point_coords", "point_labels"}, "box": {"box"}, "mask": {"mask_input"}}
 KNOWN = {"image", "has_mask_input", *(name for names in NEEDED_BY.values() for name in names)}
 MASK_SIDE = 256  # of `mask_input` where the file leaves it open
@@ -43,12 +46,15 @@ class OnnxSegmenter:
             import onnxruntime
         except ImportError as error:
             raise FluoroError("onnxruntime: not installed", "pip install 'fluorosam-cli[onnx]'") from error
-        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device != "cpu" else ["CPUExecutionProvider"]
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
+        elif device != "cpu":
+            log.warning("warning: this onnxruntime knows no CUDA: the network runs on the CPU")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        usable = [name for name in providers if name in onnxruntime.get_available_providers()]
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=usable)
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's own classes share no other base
             detail = str(error).strip().splitlines()[0][:160]
             raise FluoroError(f"{path}: onnxruntime does not load it ({detail})", "check the file") from error

@@ -1,10 +1,11 @@
 """MODEL_CARD.md from evaluations of the built-in checkpoint and the text of model_card.md.
 
-Usage: python scripts/model_card.py CHECKPOINT EVALUATIONS > MODEL_CARD.md
+Usage: python scripts/model_card.py CHECKPOINT EVALUATIONS [LEFT_OUT] > MODEL_CARD.md
 
 EVALUATIONS is the folder of examples/train_builtin.sh with the outputs of `fluoro eval` on held-out simulated bodies
 (`simulated`) and, where REAL was given, on real images (`real`), on their negatives (`negative`) and on what they
-cannot show (`absent`). A figure that was not measured stays "not measured".
+cannot show (`absent`). LEFT_OUT is the folder of a run of that script with a CT left out; `left_out` in EVALUATIONS are
+the checkpoint's own scores on that CT. A figure that was not measured stays "not measured".
 """
 
 import argparse
@@ -45,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("evaluations", type=Path)
+    parser.add_argument("left_out", type=Path, nargs="?")
     options = parser.parse_args()
     header = read_header(options.checkpoint / "checkpoint.json", Checkpoint)
     found = {
@@ -60,6 +62,7 @@ def main() -> None:
         "seed": str(header.seed),
         "sha256": header.weights_sha256,
         "simulated": simulated(options.evaluations / "simulated" / SAMPLES),
+        "left_out": left_out(options.left_out, options.evaluations),
         "simulated_images": images(found.get("simulated")),
         "real": real(found.get("real"), found.get("negative")),
         "real_images": images(found.get("real")),
@@ -96,10 +99,9 @@ def dice(metrics: Metrics, structure: str, prompt: str) -> str:
 
 def simulated(samples: Path) -> str:
     """Mean Dice over the structures of each part, of all views and of those that are no random ones."""
-    if not samples.is_file():
+    rows = rows_of(samples)
+    if not rows:
         return UNKNOWN
-    with open(samples, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["dice"]]
     lines = [
         ["structures", "number", "text alone", "goal", "", "+ 3 clicks", "standard views: text alone", "+ 3 clicks"]
     ]
@@ -114,6 +116,37 @@ def simulated(samples: Path) -> str:
         shown = [UNKNOWN if each is None else f"{each:.3f}" for each in (text, clicked, *of_standard)]
         lines.append([part, str(number), shown[0], f"{goal:.2f}", met, *shown[1:]])
     return table(lines)
+
+
+def left_out(check: Path | None, evaluations: Path) -> str:
+    """Mean Dice of each part: of a network that never saw the CT, on it and on other bodies, and of this one on it."""
+    if check is None:
+        return UNKNOWN
+    lines = [["structures", "number", "the CT: text alone", "+ 3 clicks"]]
+    lines[0] += [
+        "other held-out bodies: text alone",
+        "+ 3 clicks",
+        "this checkpoint, trained on the CT: text alone",
+        "+ 3 clicks",
+    ]
+    tables = [
+        rows_of(folder / SAMPLES)
+        for folder in (check / "left_out/scores", check / "simulated", evaluations / "left_out")
+    ]
+    for part, (pattern, _) in PARTS.items():
+        mine = [[row for row in rows if re.fullmatch(pattern, kind(row["structure"]))] for rows in tables]
+        number = len({row["structure"] for row in mine[0] if row["prompt"] == "text"})
+        means = [mean_of_structures(rows, prompt) for rows in mine for prompt in ("text", "text+3")]
+        lines.append([part, str(number), *(UNKNOWN if each is None else f"{each:.3f}" for each in means)])
+    return table(lines)
+
+
+def rows_of(samples: Path) -> list[dict[str, str]]:
+    """The answers that have a Dice."""
+    if not samples.is_file():
+        return []
+    with open(samples, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["dice"]]
 
 
 def mean_of_structures(rows: list[dict[str, str]], prompt: str) -> float | None:

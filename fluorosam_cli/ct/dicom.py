@@ -46,6 +46,7 @@ HEADER_KEYWORDS = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("AcquisitionNumber", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase"),
     *("KVP", "ConvolutionKernel"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -82,6 +83,7 @@ class Slice:
     spacing: tuple[float, ...]  # between rows, between columns
     slope: float
     intercept: float
+    padding: tuple[int, ...]  # stored values, signed or not, that are no image from the one to the other; () for none
     syntax: str
     phases: tuple[str, ...]  # what tells volumes of one series apart that share their positions, most telling first
 
@@ -172,11 +174,20 @@ def _slices_of(header: "Dataset", source: Source, series: SeriesId) -> list[Slic
                 spacing=_vector(_first(groups, "PixelMeasuresSequence", "PixelSpacing"), 2, "pixel spacing"),
                 slope=_vector(1.0 if slope is None else slope, 1, "rescale slope")[0],
                 intercept=_vector(0.0 if intercept is None else intercept, 1, "rescale intercept")[0],
+                padding=_padding(header),
                 syntax=syntax,
                 phases=_phases(header, groups),
             )
         )
     return slices
+
+
+def _padding(header: "Dataset") -> tuple[int, ...]:
+    """The padding value and the other end of its range (PS3.3 C.7.5.1.1.2), the value again where there is none."""
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    if not isinstance(value, int):
+        return ()
+    return value, limit if isinstance(limit, int) else value
 
 
 def _phases(header: "Dataset", groups: list["Dataset"]) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def name_of(series: Series) -> str:
 
 
 def read_series(series: Series, subject: str) -> Volume:
-    """The series as int16 HU on its stored grid; memory: the int16 volume and one file's bytes."""
+    """The series as int16 HU on its stored grid, padding as air; memory: the int16 volume and one file's bytes."""
     shape_zyx, world_from_voxel = grid_of(series, subject)
     hu = np.full(shape_zyx, HU_MIN, dtype=np.int16)
     in_files: dict[Source, list[int]] = defaultdict(list)
@@ -142,6 +142,7 @@ def read_series(series: Series, subject: str) -> Volume:
             with silenced():
                 for z, one, stored in zip(planes, slices, stored_planes(slices), strict=True):
                     hu[z] = plane_to_hu(stored, one.slope, one.intercept)
+                    hu[z][_is_padding(stored, one.padding)] = HU_MIN
         except Refused as refused:
             raise FluoroError(f"{subject}: file {number} of {len(in_files)}: {refused}", "export it again") from None
         except Exception as error:  # pydicom and GDCM raise whatever a damaged file makes them trip over
@@ -151,6 +152,14 @@ def read_series(series: Series, subject: str) -> Volume:
             ) from None
     check_hu(hu, subject)
     return Volume(hu, world_from_voxel)
+
+
+def _is_padding(stored: np.ndarray, padding: tuple[int, ...]) -> np.ndarray:
+    """Which stored values of one plane are no image."""
+    if not padding:
+        return np.zeros(stored.shape, bool)
+    low, high = np.sort(np.array(padding).astype(stored.dtype))  # wraps: headers have it signed or not, as they like
+    return (stored >= low) & (stored <= high)
 
 
 def _normal(one: Slice) -> np.ndarray:

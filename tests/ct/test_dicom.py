@@ -53,6 +53,42 @@ def test_a_slope_and_signed_values_are_applied(tmp_path):
     assert_same(read_scan(only(save(signed, tmp_path / "b"))), phantom())
 
 
+PADDING = {
+    "high": (np.uint16, 63536, {"PixelPaddingValue": ("US", 63536)}),
+    "signed": (np.int16, -2000, {"PixelPaddingValue": ("SS", -2000)}),
+    "signed, header unsigned": (np.int16, -2000, {"PixelPaddingValue": ("US", 63536)}),
+    "range": (np.uint16, 63537, {"PixelPaddingValue": ("US", 63536), "PixelPaddingRangeLimit": ("US", 63540)}),
+    "range downwards": (np.int16, 9001, {"PixelPaddingValue": ("SS", 9003), "PixelPaddingRangeLimit": ("SS", 9000)}),
+}
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("kind", PADDING)
+def test_padding_is_air(tmp_path, kind, implicit):
+    dtype, value, elements = PADDING[kind]
+    padded = np.zeros((14, 16), bool)
+    padded[:2], padded[:, -3:] = True, True
+    files = series_of(phantom())
+    for data, plane in zip(files, phantom().array, strict=True):
+        set_pixels(data, np.where(padded, value, plane.astype(np.int32) + 1024).astype(dtype))
+        for keyword, (vr, number) in elements.items():
+            data.add_new(keyword, vr, number)
+        if implicit:
+            data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    for number, data in enumerate(files):
+        dcmwrite(tmp_path / str(number), data, implicit_vr=implicit, little_endian=True)
+    assert_same(read_scan(only(tmp_path)), Volume(np.where(padded, HU_MIN, phantom().array), MATRIX))
+
+
+def test_every_slice_has_a_padding_of_its_own(tmp_path):
+    files = series_of(phantom())
+    files[3].add_new("PixelPaddingValue", "US", 2000)
+    expected = phantom().array.copy()
+    assert (expected == 976).sum() > (expected[3] == 976).sum() > 0
+    expected[3][expected[3] == 976] = HU_MIN
+    assert_same(read_scan(only(save(files, tmp_path))), Volume(expected, MATRIX))
+
+
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_compressed_files_are_the_same_volume_of_the_same_name(tmp_path, syntax):
     plain = only(save(series_of(phantom()), tmp_path / "a"))

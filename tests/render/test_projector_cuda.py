@@ -7,17 +7,20 @@ from fluorosam_cli.render.projector import Projector, device_named
 from tests.render.scenes import carm, centred, project, random_body, table
 
 
-@pytest.mark.parametrize("name", ["siddon", "joseph"])
+@pytest.mark.parametrize("name", ["siddon", "joseph", "bricks", "meshes", "tools"])
 def test_kernels_compile_for_gpus_without_one(tmp_path, name):
     import warp as wp
-    from fluorosam_cli.kernels import joseph, siddon
+    from fluorosam_cli.kernels import bricks, joseph, mesh, siddon
 
     device_named("cpu")
-    if name == "siddon":
-        kernel = siddon.projection_kernel(5, 32, wp.uint8, siddon.PACKET["cuda"])
-    else:
-        kernel = joseph.joseph_kernel(5)
-    files = wp.compile_aot_module(kernel.module, arch=[80, 86, 90], module_dir=tmp_path, use_ptx=False)
+    kernels = {
+        "siddon": lambda: siddon.projection_kernel(5, 32, wp.uint8, siddon.PACKET["cuda"]),
+        "joseph": lambda: joseph.joseph_kernel(5),
+        "bricks": lambda: bricks.brick_kernel(True, wp.uint16),
+        "meshes": lambda: mesh.rasterise,
+        "tools": lambda: mesh.collect_kernel(5),
+    }
+    files = wp.compile_aot_module(kernels[name]().module, arch=[80, 86, 90], module_dir=tmp_path, use_ptx=False)
     cubins = sorted(file.name for file in tmp_path.rglob("*.cubin"))
     assert len(files) == len(cubins) == 3
     assert all(arch in cubin for arch, cubin in zip(("sm80", "sm86", "sm90"), cubins, strict=True))

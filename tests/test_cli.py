@@ -242,6 +242,8 @@ def test_the_file_may_hold_the_arguments_and_hyphens(fluoro, app_with, tmp_path)
     code, out, err = fluoro("probe", "--config", tmp_path / "c.toml", "--json")
     assert code == 0, err
     assert json.loads(out)["words"] == ["a", "b"]
+    (tmp_path / "c.toml").write_text('words = "a"\n')
+    assert json.loads(fluoro("probe", "--config", tmp_path / "c.toml", "--json")[1])["words"] == ["a"]
 
 
 def test_the_file_calls_options_by_their_names(fluoro, app_with, tmp_path):
@@ -271,6 +273,7 @@ def test_the_environment_calls_options_by_their_names(fluoro):
         ("verbose = true", "unknown key 'verbose'"),
         ("views = 'many'", "'--views'"),
         ("views = ", "not valid TOML"),
+        ("views = true", "views is true, and no switch"),
         ("[probe]\nviews = 3", "unknown key 'probe'"),
     ],
 )

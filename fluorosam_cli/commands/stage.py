@@ -36,13 +36,19 @@ def _load_config(ctx: typer.Context, path: Path | None) -> Path | None:
         raise UsageError(f"{path}: cannot be read ({error.strerror})", "check the path after --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML ({error})", "mend the file") from error
-    known = {_key(p): str(p.name) for p in ctx.command.params}
+    known = {_key(p): p for p in ctx.command.params}
     for key in ("config", "help", "verbose"):  # read before any file is
         known.pop(key, None)
     values = {key.replace("-", "_"): value for key, value in data.items()}
     for key in values.keys() - known.keys():
         raise UsageError(f"{path}: unknown key {key!r}", f"keys of this command: {', '.join(sorted(known))}")
-    ctx.default_map = {**(ctx.default_map or {}), **{known[key]: value for key, value in values.items()}}
+    for key, value in values.items():
+        parameter: Any = known[key]
+        if isinstance(value, bool) and not getattr(parameter, "is_flag", False):
+            raise UsageError(f"{path}: {key} is {str(value).lower()}, and no switch", "give a value, or leave it out")
+        if (getattr(parameter, "multiple", False) or parameter.nargs == -1) and not isinstance(value, list):
+            values[key] = [value]
+    ctx.default_map = {**(ctx.default_map or {}), **{str(known[key].name): value for key, value in values.items()}}
     return path
 
 

@@ -116,7 +116,7 @@ def label_scan(scan: Scan, recipe: Recipe, device: str) -> Labelled:
         labels, notes = read_labels(source, ct, recipe.labels_map)
     labels = tell_sides(labels, ct)
     table_ml = 0.0 if recipe.keep_table else set_table_aside(ct, labels)
-    found = describe_structures(labels)
+    found = describe_structures(labels, ct.borders)
     quality = assess(ct, labels, found, table_ml)
     return Labelled(ct, labels, segmenter_of(source, recipe), found, quality, notes)
 

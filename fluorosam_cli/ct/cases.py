@@ -71,12 +71,22 @@ def is_finished(out: Path, scan: Scan, segmenter: Segmenter) -> bool:
     return same and case.source_sha256 == scan.sha256()
 
 
-def describe_structures(labels: Volume) -> list[CaseStructure]:
-    """What a label volume of our ids holds: volumes, and the borders of the scan that each structure touches."""
+def describe_structures(labels: Volume, borders: dict[Direction, np.ndarray] | None = None) -> list[CaseStructure]:
+    """What a label volume of our ids holds: volumes, and the borders of the scan that each structure touches.
+
+    `borders` are the scan's, as `Volume.borders` has them.
+    """
     counts = label_counts(labels.array)
+    at_borders: dict[Direction, np.ndarray] = (
+        {direction: labels.array.take(voxels) for direction, voxels in borders.items()}
+        if borders
+        else {
+            direction: labels.array.take(index, axis=axis)
+            for (axis, index), direction in border_directions(labels.world_from_voxel).items()
+        }
+    )
     touched: dict[Direction, set[int]] = {
-        direction: set(np.unique(labels.array.take(index, axis=axis)).tolist())
-        for (axis, index), direction in border_directions(labels.world_from_voxel).items()
+        direction: set(np.unique(ids).tolist()) for direction, ids in at_borders.items()
     }
     return [
         CaseStructure(

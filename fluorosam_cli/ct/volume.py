@@ -38,6 +38,7 @@ class Volume:
 
     array: np.ndarray
     world_from_voxel: np.ndarray  # (4, 4) float64, LPS mm
+    borders: dict[Direction, np.ndarray] | None = None  # flat indices of the scan's, where they are not the grid's
 
     @property
     def spacing_xyz_mm(self) -> np.ndarray:
@@ -132,7 +133,8 @@ def standardise(volume: Volume, fill: int, nearest: bool = False, subject: str =
 
     Oblique volumes stay oblique: each axis becomes the nearest one. Sheared slices (a tilted gantry) are first shifted
     in their plane until the axes are orthogonal, by linear interpolation or to the `nearest` voxel, on a grid widened
-    with `fill`. Raises FluoroError when the first two axes are not orthogonal or the tilt is beyond TILT_MAX_DEG.
+    with `fill`; `borders` are then those of the slices. Raises FluoroError when the first two axes are not orthogonal
+    or the tilt is beyond TILT_MAX_DEG.
     """
     shape_xyz, matrix, shifts = _straight_grid(volume.array.shape[::-1], volume.world_from_voxel, subject)
     array = volume.array
@@ -140,7 +142,15 @@ def standardise(volume: Volume, fill: int, nearest: bool = False, subject: str =
         array = _shift_slices(array, shape_xyz[::-1], shifts, fill, nearest)
     order, signs = _nearest_axes(matrix)
     array = array.transpose([2 - axis for axis in order[::-1]])[tuple(slice(None, None, sign) for sign in signs[::-1])]
-    return Volume(np.ascontiguousarray(array), matrix @ _standard_from(order, signs, array.shape[::-1]))
+    grid_from_standard = _standard_from(order, signs, array.shape[::-1])
+    borders: dict[Direction, np.ndarray] | None = None
+    if shifts is not None:
+        standard_from_grid = np.linalg.inv(grid_from_standard)
+        borders = {
+            direction: _flat(standard_from_grid @ _shifted_border(volume.array.shape, border, shifts), array.shape)
+            for border, direction in border_directions(matrix).items()
+        }
+    return Volume(np.ascontiguousarray(array), matrix @ grid_from_standard, borders)
 
 
 def _nearest_axes(matrix: np.ndarray) -> tuple[list[int], list[int]]:
@@ -208,6 +218,22 @@ def _shift_slices(array: np.ndarray, shape_zyx: Sequence[int], shifts: np.ndarra
                 plane = padded
         out[:] = np.rint(plane)
     return shifted
+
+
+def _shifted_border(shape_zyx: tuple[int, ...], border: tuple[int, int], shifts: np.ndarray) -> np.ndarray:
+    """Homogeneous indices (x, y, z, 1), (4, n), on the straight grid of the voxels at a border of a sheared one."""
+    axis, index = border
+    planes = [np.arange(size) for size in shape_zyx]
+    planes[axis] = planes[axis][[index]]
+    z, y, x = (values.ravel() for values in np.meshgrid(*planes, indexing="ij"))
+    shift_xy = np.rint(shifts[z])  # as labels are shifted
+    return np.array([x + shift_xy[:, 0], y + shift_xy[:, 1], z, np.ones(len(z))])
+
+
+def _flat(voxels: np.ndarray, shape_zyx: tuple[int, ...]) -> np.ndarray:
+    """Flat indices, (n,), of homogeneous ones (x, y, z, 1)."""
+    x, y, z = np.rint(voxels[:3]).astype(np.int64)
+    return (z * shape_zyx[1] + y) * shape_zyx[2] + x
 
 
 def _along(array: np.ndarray, axis: int, start: int, stop: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ RIGID_TOLERANCE = 1e-4  # of rotation matrices written with five digits
 FOCAL_RANGE = (0.2, 200.0)  # focal length over the detector's longer side: from a fan of 136 degrees to nearly parallel
 MAX_ASPECT = 2.0  # of a pixel
 ISOCENTRE_SHARES = (0.05, 1.0)  # of the detector's distance, between which an isocentre lies
+INFEASIBLE = 2  # status of scipy's linprog
 MAX_OFFSET = 5.0  # of the central ray from the detector's middle, in detector sides
 
 
@@ -46,6 +48,7 @@ class Camera:
     """A view given by its matrices; it has the attributes of a `CArm`, derived from them."""
 
     name: str
+    subject: str  # file, number and name, for messages
     case: str | None  # None: every case
     intrinsic: np.ndarray
     camera_from_world: np.ndarray
@@ -65,6 +68,37 @@ class Camera:
         depth = float(self.camera_from_world[2, :3] @ middle_lps_mm + self.camera_from_world[2, 3])
         lowest, highest = (share * self.source_to_detector_mm for share in ISOCENTRE_SHARES)
         return replace(self, source_to_isocenter_mm=min(max(depth, lowest), highest))
+
+    def check_meets(self, shape_zyx: tuple[int, ...], world_from_voxel: np.ndarray, case: str) -> None:
+        """Raise FluoroError unless a ray meets the box of a body's voxels, within the depths that are seen."""
+        camera_from_voxel = self.camera_from_world @ world_from_voxel
+        bounds = [(-0.5, size - 0.5) for size in shape_zyx[::-1]]
+        corners = np.array(list(product(*bounds))) @ camera_from_voxel[:3, :3].T + camera_from_voxel[:3, 3]
+        if corners[:, 2].max() <= 0:
+            raise FluoroError(
+                f"{self.subject}: the whole body of {case} lies behind the source",
+                "in camera_from_world z points from the source to the detector, x right and y down: turn y and z round",
+            )
+        if not self._meets(camera_from_voxel, bounds):
+            middle = ", ".join(f"{value:.0f}" for value in corners.mean(axis=0))
+            raise FluoroError(
+                f"{self.subject}: no ray meets the body of {case}, whose middle is at ({middle}) mm in the camera",
+                "camera_from_world goes from LPS mm, as in case.json, to x right, y down, z from source to detector",
+            )
+
+    def _meets(self, camera_from_voxel: np.ndarray, bounds: list[tuple[float, float]]) -> bool:
+        """Whether some point within the bounds of (x, y, z) voxels is seen: a linear programme without a goal."""
+        from scipy.optimize import linprog
+
+        column, row, depth = self.intrinsic @ camera_from_voxel[:3]  # the first two times the depth
+        width, height = self.detector_width_px, self.detector_height_px
+        sides = np.array([column, row, depth * (width - 1) - column, depth * (height - 1) - row])  # all at least 0
+        sides /= np.linalg.norm(sides[:, :3], axis=1, keepdims=True)
+        depths = [depth - [0, 0, 0, self.nearest_mm]]
+        if np.isfinite(self.farthest_mm):
+            depths.append([0, 0, 0, self.farthest_mm] - depth)
+        at_least_0 = np.array([*sides, *depths])
+        return linprog(np.zeros(3), -at_least_0[:, :3], at_least_0[:, 3], bounds=bounds).status != INFEASIBLE
 
     @property
     def pixel_spacing_mm(self) -> float:
@@ -130,6 +164,7 @@ def _camera(pose: Pose, subject: str) -> Camera:
         )
     return Camera(
         name=pose.name,
+        subject=subject,
         case=pose.case,
         intrinsic=intrinsic,
         camera_from_world=camera_from_world,

@@ -20,6 +20,7 @@ from fluorosam_cli.artefacts import Lines, Output, Track, silent
 from fluorosam_cli.contracts import Projector as ProjectorHeader
 from fluorosam_cli.contracts import View, Views, ViewsCase
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.poses import poses_of
 from fluorosam_cli.geometry.views import RANDOM, StandardView, impossible_views, possible_views
 from fluorosam_cli.processes import end_with_parent
 from fluorosam_cli.render import projector
@@ -175,6 +176,8 @@ def _loaded(
     name = item.case.name
     try:
         body = load_body(item, settings, deformation)
+        for camera in poses_of(settings.aim.poses, name):
+            camera.check_meets(body.rows.shape, body.world_from_voxel, name)
     except FluoroError as error:
         return Failure(f"{name}: {error.problem}", error.hint)
     if settings.aim.poses:

@@ -81,12 +81,12 @@ def test_padding_is_air(tmp_path, kind, implicit):
 
 
 def test_every_slice_has_a_padding_of_its_own(tmp_path):
-    files = series_of(phantom())
+    array = phantom().array.copy()
+    array[3:5, 2:6] = 976
+    files = series_of(Volume(array, MATRIX))
     files[3].add_new("PixelPaddingValue", "US", 2000)
-    expected = phantom().array.copy()
-    assert (expected == 976).sum() > (expected[3] == 976).sum() > 0
-    expected[3][expected[3] == 976] = HU_MIN
-    assert_same(read_scan(only(save(files, tmp_path))), Volume(expected, MATRIX))
+    array[3, 2:6] = HU_MIN
+    assert_same(read_scan(only(save(files, tmp_path))), Volume(array, MATRIX))
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)

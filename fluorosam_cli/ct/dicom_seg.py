@@ -25,6 +25,7 @@ SEGMENTATION_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
     "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation Storage
 }
+MOST_EMPTY = 50  # slices between two frames
 LATERALITY = {"7771000": "left", "24028007": "right"}  # SNOMED CT
 
 
@@ -126,8 +127,6 @@ def _frames(data: "Dataset") -> list[_Frame]:
 
 
 def _masks(data: "Dataset", frames: list[_Frame], ours: dict[int, int], path: Path) -> Iterator[Segment]:
-    from pydicom.pixels.utils import pixel_array
-
     matrix, levels = _stack(data, frames, path)
     threshold = float(data.get("MaximumFractionalValue", 1)) / 2 if data.SegmentationType == "FRACTIONAL" else 0.5
     of_segment: dict[int, list[int]] = {}
@@ -141,12 +140,37 @@ def _masks(data: "Dataset", frames: list[_Frame], ours: dict[int, int], path: Pa
         count = max(levels[index] for index in indices) - first + 1
         mask = np.zeros((max(2, count), data.Rows, data.Columns), dtype=bool)  # no volume has a single slice
         for index in indices:
-            plane: Any = pixel_array(data, index=index)
+            plane = _plane(data, index)
             mask[levels[index] - first] |= plane == number if frames[index].segment is None else plane > threshold
         if mask.any():
             placed = matrix.copy()
             placed[:3, 3] += first * matrix[:3, 2]
             yield Segment(ours[number], Volume(mask, placed))
+
+
+def _plane(data: "Dataset", index: int) -> np.ndarray:
+    """The stored values of one frame, (rows, columns)."""
+    from pydicom.pixels.utils import pixel_array
+
+    if data.BitsAllocated != 1 or data.file_meta.TransferSyntaxUID.is_encapsulated:
+        return pixel_array(data, index=index)
+    pixels = data.Rows * data.Columns  # eight to a byte, in which one frame may end and the next begin
+    first, start = divmod(index * pixels, 8)
+    packed = np.frombuffer(data.PixelData, np.uint8, count=-(-(start + pixels) // 8), offset=first)
+    return np.unpackbits(packed, bitorder="little")[start : start + pixels].reshape(data.Rows, data.Columns)
+
+
+def _spacing_mm(gaps_mm: np.ndarray, measures: "Dataset") -> float:
+    """The slices' distance, of which each gap between frames is a multiple, as no frame lies on an empty slice."""
+    smallest = float(gaps_mm.min())
+    for name in ("SpacingBetweenSlices", "SliceThickness"):
+        stated = float(measures.get(name) or 0)
+        if (
+            smallest / MOST_EMPTY < stated < smallest
+            and np.abs(gaps_mm / stated % 1 - 0.5).min() > 0.5 - UNIFORM_TOLERANCE
+        ):
+            return stated
+    return smallest
 
 
 def _stack(data: "Dataset", frames: list[_Frame], path: Path) -> tuple[np.ndarray, list[int]]:
@@ -161,7 +185,7 @@ def _stack(data: "Dataset", frames: list[_Frame], path: Path) -> tuple[np.ndarra
     lowest, highest = origins[heights.argmin()], origins[heights.argmax()]
     gaps = np.diff(np.unique(heights))
     if len(gaps):
-        slices = int(np.round(gaps / gaps.min()).sum())  # some may have nothing on them, and no frame
+        slices = int(np.round(gaps / _spacing_mm(gaps, measures)).sum())
         step = (highest - lowest) / slices
         levels = np.round((heights - heights.min()) / (step @ normal)).astype(int)
     else:

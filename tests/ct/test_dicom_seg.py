@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from fluorosam_cli.anatomy.structures import structure
 from fluorosam_cli.ct.label_names import LabelsMap
@@ -13,7 +14,7 @@ from fluorosam_cli.ct.volume import Volume
 from fluorosam_cli.errors import FluoroError
 from tests.ct import dicom_files
 
-SHAPE = (12, 16, 14)  # z, y, x
+SHAPE = (12, 15, 13)  # z, y, x: frames of 195 pixels, which are bits, end within a byte
 SEGMENTS = {  # words, SNOMED CT code and side -> ours
     1: ("liver", "10200004", None, "liver"),
     2: ("Left kidney", "64033007", "7771000", "kidney_left"),
@@ -123,6 +124,24 @@ def test_a_segmentation_comes_out_as_it_went_in(series, tmp_path, kind):
     labels, notes = read_labels(source, ct)
     np.testing.assert_array_equal(labels.array, on_scan(ct, files))
     assert notes == []
+
+
+@pytest.mark.parametrize("slices", [[2, 4], [2, 4, 7], [3, 6, 9]])
+@pytest.mark.parametrize("stated", ["SpacingBetweenSlices", "SliceThickness"])
+def test_slices_without_frames_stay_empty(series, tmp_path, slices, stated):
+    files, scan, ct = series
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[slices, 3:9, 4:8] = 1
+    path = write_seg(files, tmp_path / "labels" / "a.dcm", "BINARY", labels)
+    data = dcmread(path)
+    measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    for name in {"SpacingBetweenSlices", "SliceThickness"} - {stated}:
+        if name in measures:
+            delattr(measures, name)
+    setattr(measures, stated, 2)
+    data.save_as(path)
+    found, _ = read_labels(find_labels(path, scan), ct)
+    assert (found.array != 0).sum() == (labels != 0).sum()
 
 
 def test_on_a_tilted_gantry_the_labels_stay_on_the_anatomy(tmp_path):

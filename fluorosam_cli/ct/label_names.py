@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from fluorosam_cli.anatomy.structures import groups, structures
+from fluorosam_cli.ct.layout import text_header
+from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.ct.volume import label_counts
 from fluorosam_cli.errors import FluoroError
 
@@ -164,6 +166,17 @@ def table_in_header(path: Path) -> IdNames | None:
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise FluoroError(f"{path}: the label table in its header is damaged ({detail})", "write it again") from error
     return None
+
+
+def segments_in_header(path: Path) -> IdNames | None:
+    """The names that 3D Slicer writes into a NRRD header, a segment for each value, or None."""
+    fields, _ = text_header(Source(path), str(path), ":", last_key="")
+    segments = [key.removesuffix("_name") for key in fields if re.fullmatch(r":segment\d+_name", key)]
+    values = [fields.get(f"{segment}_labelvalue", "") for segment in segments]
+    layers = {fields.get(f"{segment}_layer", "0") for segment in segments}
+    if len(layers) > 1 or not all(map(str.isdecimal, values)) or len(set(values)) < len(values):
+        raise FluoroError(f"{path}: its segments overlap, or have no value each", "export one label map from Slicer")
+    return {int(value): fields[f"{segment}_name"] for value, segment in zip(values, segments, strict=True)} or None
 
 
 def table_beside(path: Path, stem: str) -> IdNames | None:

@@ -19,12 +19,13 @@ from fluorosam_cli.ct.label_names import (
     ids_of,
     label_id_of,
     our_table,
+    segments_in_header,
     table_beside,
     table_in_header,
     to_our_ids,
 )
-from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_layout, stem_of, stored_planes
-from fluorosam_cli.ct.scans import Scan
+from fluorosam_cli.ct.layout import NRRD_SUFFIXES, VOLUME_SUFFIXES, read_layout, stem_of, stored_planes
+from fluorosam_cli.ct.scans import Scan, original_name
 from fluorosam_cli.ct.sources import Source, digest_of
 from fluorosam_cli.ct.volume import NIFTI_SUFFIXES, Volume, corner_distance_mm, standardise
 from fluorosam_cli.errors import FluoroError
@@ -51,17 +52,16 @@ class LabelSource(NamedTuple):
 def find_labels(path: Path, scan: Scan, single: bool = False) -> LabelSource:
     """The labels at `path` of a scan.
 
-    A file is taken as it is. In a folder, which may be the scans' own, they are, first found, with CASE for the case's
-    name or for the name of the folder that the scan lies in: `CASE` with any suffix that is read, there or in nnU-Net's
-    `labelsTr`; `CASE/labels` or `CASE/seg`; the masks `CASE/segmentations/*` or `CASE/*`; MOOSE's
+    A file is taken as it is. In a folder, which may be the scans' own, they are, first found, with CASE for the scan's
+    own name, the case's or that of the folder that the scan lies in: `CASE` with any suffix that is read, there or in
+    nnU-Net's `labelsTr`; `CASE/labels` or `CASE/seg`; the masks `CASE/segmentations/*` or `CASE/*`; MOOSE's
     `*_segmentation_*CASE`; a DICOM segmentation `CASE.dcm`, in `CASE/`, or anywhere that says it belongs to the series.
     For a single scan these also without `CASE`. Raises FluoroError when there are none.
     """
     if path.is_file():
         return LabelSource((path,), "DICOM SEG" if is_dicom_seg(path) else "label volume")
     scanned = {file.resolve() for file in scan.files}
-    words = [scan.name, scan.name.removesuffix("_0000"), scan.files[0].resolve().parent.name]  # nnU-Net's channel 0
-    for word in dict.fromkeys(words):
+    for word in _names_of(scan):
         for source in _candidates(path, word, scanned, single):
             return source
     if scan.series is not None:
@@ -98,6 +98,14 @@ def read_labels(source: LabelSource, ct: Volume, labels_map: LabelsMap | None = 
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
+
+
+def _names_of(scan: Scan) -> list[str]:
+    """What a scan's labels may be called after: its file as it is named, its case, its folder."""
+    names = [scan.name] if scan.series is not None else [original_name(scan.sources[0]), scan.name]
+    names += [name.removesuffix("_0000") for name in names]  # nnU-Net's channel 0
+    names.append(scan.files[0].resolve().parent.name)
+    return [name for name in dict.fromkeys(names) if name.strip(".")]
 
 
 def _candidates(path: Path, case: str, scanned: set[Path], single: bool) -> Iterator[LabelSource]:
@@ -184,7 +192,9 @@ def _parts(
 def _read_volume(path: Path, labels_map: LabelsMap) -> Volume:
     """A label volume in our ids, on its own grid."""
     volume = _read_whole_numbers(path)
-    names = table_in_header(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else None
+    suffix = path.name.lower()
+    names = table_in_header(path) if suffix.endswith(NIFTI_SUFFIXES) else None
+    names = names or (segments_in_header(path) if suffix.endswith(NRRD_SUFFIXES) else None)
     names = names or table_beside(path, _stem(path.name)) or our_table()
     return Volume(to_our_ids(volume.array, names, str(path), labels_map), volume.world_from_voxel)
 
@@ -206,8 +216,9 @@ def _read_whole_numbers(path: Path) -> Volume:
         values = plane if (layout.slope, layout.intercept) == (1, 0) else plane * layout.slope + layout.intercept
         low, high = values.min(), values.max()
         if not (low >= 0 and high <= 65535):  # NaN is neither
+            value = high if low >= 0 else low
             raise FluoroError(
-                f"{path}: values run from {low:g} to {high:g}, labels are whole numbers from 0 to 65535",
+                f"{path}: holds {value:g}, labels are whole numbers from 0 to 65535",
                 "give a label volume; the CT itself goes before --labels",
             )
         out[:] = values

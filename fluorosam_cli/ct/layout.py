@@ -111,6 +111,8 @@ def read_layout(source: Source, subject: str) -> Layout:
         NotImplementedError,
     ) as error:
         detail = str(getattr(error, "strerror", None) or "").lower() or type(error).__name__
+        if isinstance(error, zlib.error):
+            detail = "not gzip-compressed, or damaged"
         raise _unreadable(subject, detail) from error
     if layout.dtype.kind not in "iuf":
         kind = "colour" if layout.dtype.kind == "V" else layout.dtype.name
@@ -324,7 +326,8 @@ def _metaimage(source: Source, subject: str) -> Layout:
 def text_header(source: Source, subject: str, separator: str, last_key: str) -> tuple[dict[str, str], int]:
     """The fields of a text header, keys in lower case, and the offset of what follows it.
 
-    It ends with a blank line, or with the line of `last_key`. NRRD's comments (#) and free pairs (:=) are dropped.
+    It ends with a blank line, or with the line of `last_key`. NRRD's comments (#) are dropped; the key of a free
+    pair (:=) begins with a colon.
     """
     fields: dict[str, str] = {}
     offset = 0
@@ -337,8 +340,8 @@ def text_header(source: Source, subject: str, separator: str, last_key: str) -> 
             stray = text and not found and not text.startswith("#") and offset > len(line)
             if offset > MAX_TEXT_BYTES or stray:
                 raise _unreadable(subject, "no header")
-            if found and not text.startswith("#") and not value.startswith("="):
-                fields[key] = value.strip()
+            if found and not text.startswith("#"):
+                fields[":" + key if value.startswith("=") else key] = value.removeprefix("=").strip()
             if not text or (last_key and key == last_key):
                 break
     return fields, offset

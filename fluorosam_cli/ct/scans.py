@@ -8,6 +8,8 @@ Peak memory of reading 512 x 512 x 1000 voxels, 0.5 GB as int16: 0.6 GB where th
 already, as DICOM usually is, and 1.1 GB where it is flipped, tilted or in one multi-frame file.
 """
 
+import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -131,12 +133,20 @@ def read_scan(scan: Scan) -> Volume:
 
 
 def case_name(source: Source) -> str:
-    """The file's name, or its folder's when it is just called `ct` or the like, in letters, digits, `.`, `_`, `-`."""
+    """The scan's name in letters, digits, `.`, `_`, `-`; a hash of it where another script leaves none of them."""
+    name = original_name(source)
+    if safe := re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-"):
+        return safe
+    return "case" if name.isascii() else f"case-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+def original_name(source: Source) -> str:
+    """The file's name without its suffix, or its folder's name when it is just called `ct` or the like."""
     stem = stem_of(source.name)
-    if stem.lower() in SCAN_STEMS:
-        parent = Path(source.member).parent.name
-        stem = parent or (source.path.stem if source.member else source.path.resolve().parent.name)
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-") or "case"
+    if stem.lower() not in SCAN_STEMS:
+        return stem
+    parent = Path(source.member).parent.name
+    return parent or (source.path.stem if source.member else source.path.resolve().parent.name)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

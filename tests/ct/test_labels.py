@@ -168,7 +168,7 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path, ct, ids, dtype):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.5, "holds 0.5, labels are whole numbers"), (-1, "run from -1"), (7e4, "to 70000"), (np.nan, "run from nan")],
+    [(0.5, "holds 0.5, labels"), (-1, "holds -1, labels"), (7e4, "holds 70000, labels"), (np.nan, "holds nan, labels")],
 )
 def test_what_is_no_label_is_refused(tmp_path, ct, ids, value, words):
     array = ids.astype(np.float32)
@@ -306,6 +306,28 @@ def test_a_csv_beside_the_file_names_the_ids(tmp_path, ct, ids):
     result = imported(save(tmp_path / "seg.nii.gz", ids), ct)
     for value, name in ((1, "kidney_left"), (2, "liver"), (3, "vertebrae_L1")):
         np.testing.assert_array_equal(result == structure(name).label_id, ids == value)
+
+
+def test_slicers_segments_are_named_in_the_header(tmp_path, ct, ids):
+    import SimpleITK
+
+    image = SimpleITK.ReadImage(save(tmp_path / "plain.nii.gz", ids))
+    SimpleITK.WriteImage(image, tmp_path / "plain.nrrd")
+    head, pixels = (tmp_path / "plain.nrrd").read_bytes().split(b"\n\n", 1)
+    names = ("Heart", "Liver", "Spleen")
+
+    def write(layers=(0, 0, 0), values=(1, 2, 3)):
+        lines = [f"Segment{n}_Name:={name}\nSegment{n}_Layer:={layers[n]}" for n, name in enumerate(names)]
+        lines += [f"Segment{n}_LabelValue:={value}" for n, value in enumerate(values)]
+        (tmp_path / "a.seg.nrrd").write_bytes(head + "\n".join(["", *lines]).encode() + b"\n\n" + pixels)
+        return tmp_path / "a.seg.nrrd"
+
+    result = imported(write(), ct)
+    for value, name in enumerate(("heart", "liver", "spleen"), 1):
+        np.testing.assert_array_equal(result == structure(name).label_id, ids == value)
+    for wrong in ({"layers": (0, 0, 1)}, {"values": (1, 2)}, {"values": (1, 1, 2)}):
+        with pytest.raises(FluoroError, match="segments overlap, or have no value"):
+            imported(write(**wrong), ct)
 
 
 def test_an_nnunet_data_set(tmp_path, ct, ids):

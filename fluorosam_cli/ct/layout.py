@@ -245,8 +245,10 @@ def _nrrd(source: Source, subject: str) -> Layout:
             raise _unreadable(subject, "wrong magic")
     fields, offset = text_header(source, subject, ":", last_key="")
     if int(fields["dimension"]) != 3:
+        layered = ":segment0_name" in fields  # Slicer's segments that overlap
         raise FluoroError(
-            f"{subject}: has {int(fields['dimension'])} axes, a 3D volume is needed", "give one 3D CT per file"
+            f"{subject}: has {int(fields['dimension'])} axes, a 3D volume is needed",
+            "export one label map from Slicer" if layered else "give one 3D CT per file",
         )
     space = NRRD_SPACES.get(fields.get("space", "").lower())
     if space is None:
@@ -334,7 +336,7 @@ def text_header(source: Source, subject: str, separator: str, last_key: str) -> 
     with source.open() as file:
         while line := file.readline(MAX_TEXT_BYTES):
             offset += len(line)
-            text = line.decode("latin-1").strip()
+            text = line.decode(errors="replace").strip()
             key, found, value = text.partition(separator)
             key = key.strip().lower()
             stray = text and not found and not text.startswith("#") and offset > len(line)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import SimpleITK
 
-from fluorosam_cli.ct.labels import find_labels
+from fluorosam_cli.ct.labels import LabelSource, find_labels, read_labels
 from fluorosam_cli.ct.layout import read_layout
 from fluorosam_cli.ct.scans import case_name, find_scans
 from fluorosam_cli.ct.sources import Source
@@ -63,8 +64,6 @@ def test_names_in_other_scripts_become_distinct_cases(tmp_path):
 
 
 def test_labels_with_one_odd_value_are_said_to_hold_that(tmp_path):
-    from fluorosam_cli.ct.labels import LabelSource, read_labels
-
     volume = phantom()
     volume.array[:] = np.arange(volume.array.size).reshape(volume.array.shape) % 6
     volume.array[0] = 0
@@ -80,3 +79,23 @@ def test_plain_labels_under_a_gzip_name_are_said_to_be_that(tmp_path):
     path = plain.rename(tmp_path / "seg.nii.gz")
     with pytest.raises(FluoroError, match=r"not a readable NIfTI.*\(not gzip-compressed, or damaged\)"):
         read_layout(Source(path), str(path))
+
+
+def test_slicers_layers_are_refused_with_what_helps(tmp_path):
+    image = SimpleITK.GetImageFromArray(np.zeros((2, 12, 14, 16), np.uint8))
+    for layer, name in enumerate(("Liver", "Heart")):
+        image.SetMetaData(f"Segment{layer}_Name", name)
+        image.SetMetaData(f"Segment{layer}_LabelValue", "1")
+        image.SetMetaData(f"Segment{layer}_Layer", str(layer))
+    path = tmp_path / "a.seg.nrrd"
+    SimpleITK.WriteImage(image, str(path))
+    with pytest.raises(FluoroError) as caught:
+        read_labels(LabelSource((path,), "label volume"), phantom())
+    assert caught.value.problem == f"{path}: has 4 axes, a 3D volume is needed"
+    assert caught.value.hint == "export one label map from Slicer"
+
+
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
+def test_a_header_may_name_its_voxels_in_any_script(tmp_path, suffix):
+    path = write(tmp_path / f"患者 ü{suffix}", phantom())
+    assert read_layout(Source(path), str(path)).source.path.is_file()

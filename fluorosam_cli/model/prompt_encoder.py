@@ -22,8 +22,8 @@ class RandomPositionEncoding(nn.Module):
 
     def forward(self, position: Tensor) -> Tensor:
         """(..., 2) in [0, 1] -> (..., dim)."""
-        with torch.autocast(position.device.type, enabled=False):  # bfloat16 would move a click by a pixel
-            angle = 2 * math.pi * ((2 * position - 1) @ self.positional_encoding_gaussian_matrix)
+        turns = (2 * position - 1)[..., None] * self.positional_encoding_gaussian_matrix
+        angle = 2 * math.pi * turns.sum(-2)  # a matrix product would be bfloat16 in training, and a click a pixel off
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

@@ -192,9 +192,11 @@ def _parts(
 def _read_volume(path: Path, labels_map: LabelsMap) -> Volume:
     """A label volume in our ids, on its own grid."""
     volume = _read_whole_numbers(path)
-    suffix = path.name.lower()
-    names = table_in_header(path) if suffix.endswith(NIFTI_SUFFIXES) else None
-    names = names or (segments_in_header(path) if suffix.endswith(NRRD_SUFFIXES) else None)
+    file, names = path.name.lower(), None
+    if file.endswith(NIFTI_SUFFIXES):
+        names = table_in_header(path)
+    elif file.endswith(NRRD_SUFFIXES):
+        names = segments_in_header(path)
     names = names or table_beside(path, _stem(path.name)) or our_table()
     return Volume(to_our_ids(volume.array, names, str(path), labels_map), volume.world_from_voxel)
 

@@ -142,7 +142,8 @@ def read_series(series: Series, subject: str) -> Volume:
             with silenced():
                 for z, one, stored in zip(planes, slices, stored_planes(slices), strict=True):
                     hu[z] = plane_to_hu(stored, one.slope, one.intercept)
-                    hu[z][_is_padding(stored, one.padding)] = HU_MIN
+                    if one.padding:
+                        hu[z][_is_padding(stored, one.padding)] = HU_MIN
         except Refused as refused:
             raise FluoroError(f"{subject}: file {number} of {len(in_files)}: {refused}", "export it again") from None
         except Exception as error:  # pydicom and GDCM raise whatever a damaged file makes them trip over
@@ -156,8 +157,6 @@ def read_series(series: Series, subject: str) -> Volume:
 
 def _is_padding(stored: np.ndarray, padding: tuple[int, ...]) -> np.ndarray:
     """Which stored values of one plane are no image."""
-    if not padding:
-        return np.zeros(stored.shape, bool)
     low, high = np.sort(np.array(padding).astype(stored.dtype))  # wraps: headers have it signed or not, as they like
     return (stored >= low) & (stored <= high)
 

@@ -62,8 +62,6 @@ def test_bfloat16_is_the_networks_alone(model, monkeypatch):
 
 def test_positions_stay_exact_in_bfloat16(model):
     points = torch.tensor([[[10.25, 30.5], [100.75, 90.0]]])
-    labels = torch.ones(1, 2, dtype=torch.long)
     exact = model.prompt_encoder.pe_layer(points / 128)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(model.prompt_encoder.pe_layer(points / 128), exact)
-        model.prompt_encoder.points(points, labels)

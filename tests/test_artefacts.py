@@ -1,43 +1,20 @@
-"""Artefact folders: whole files or none, continued records, refused and replaced outputs, no absolute paths."""
+"""Files of artefacts: whole files or none, records that are continued."""
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from fluorosam_cli import artefacts
 from fluorosam_cli.artefacts import (
-    RUN_FILE,
-    TEMPORARY,
     Lines,
-    Output,
     atomic_path,
-    find_artefacts,
-    read_header,
     read_lines,
 )
-from fluorosam_cli.contracts import Description, Descriptions, Run
-from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.contracts import Description
+from fluorosam_cli.errors import FluoroError
 
 
 def record(number: int) -> Description:
     return Description(name="spleen", text=f"spleen {number}", kind="phrase", split="train", source="lexicon")
-
-
-def output(path: Path, **changes) -> Output:
-    options = {"stage": "describe", "header": "descriptions.json", "config": {"count": 3}, **changes}
-    return Output(path, **options)
-
-
-def stop_in_the_middle(path: Path, error: BaseException) -> None:
-    def write() -> None:
-        with output(path) as out:
-            (out.path / "0.txt").write_text("whole")
-            raise error
-
-    with pytest.raises(type(error)):
-        write()
 
 
 def names(folder: Path) -> set[str]:
@@ -71,34 +48,6 @@ def test_an_interrupted_write_leaves_nothing_and_the_old_file_stays(tmp_path, er
         write()
     assert names(tmp_path) == {"a.txt"}
     assert target.read_text() == "old"
-
-
-def recorded(path: Path) -> Run:
-    return read_header(path / RUN_FILE, Run)
-
-
-def test_private_words_are_counted_and_not_recorded(tmp_path, monkeypatch):
-    words = ["segment-ct", "pat/JANE DOE", "./pat/JOHN", "/scans/JOHN", "--labels=pat/JOHN", "-o", "ct"]
-    monkeypatch.setattr(sys, "argv", ["fluoro", *words])
-    with output(tmp_path / "a", private=["pat/JANE DOE", "pat/JOHN", "/scans/JOHN"]):
-        (tmp_path / "a" / "0.txt").write_text("whole")
-    assert recorded(tmp_path / "a").argv == ["segment-ct", "(3 not recorded)", "--labels=(1 not recorded)", "-o", "ct"]
-
-
-def test_a_part_that_stopped_in_the_middle_can_be_resumed(tmp_path):
-    def write(done: int, error: Exception | None, **options) -> None:
-        with output(tmp_path, part="1-of-2", **options) as out:
-            (tmp_path / "0.txt").write_text("whole")
-            out.done = done
-            if error:
-                raise error
-
-    for done, kept in ((0, False), (1, True)):
-        with pytest.raises(OSError, match="full"):
-            write(done, OSError("full"), resume=bool(done))
-        assert (tmp_path / "run-1-of-2.json").is_file() == kept
-        (tmp_path / "run-2-of-2.json").write_text("{}")
-    write(2, None, resume=True)
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
@@ -151,133 +100,3 @@ def test_a_damaged_record_is_named_by_file_and_line(tmp_path, damage):
         list(read_lines(path, Description))
     with pytest.raises(FluoroError, match=r"d\.jsonl: line 2"):
         Lines(path, Description)
-
-
-# --- output folders ---------------------------------------------------------------------------------------------------
-
-
-def test_a_finished_folder_has_its_header_and_its_run(tmp_path):
-    with output(tmp_path / "d") as out:
-        assert read_header(out.path / RUN_FILE, Run).status == "running"
-        out.done = 3
-        out.finish(Descriptions(count=3, names=1, seed=0))
-    run = read_header(tmp_path / "d" / RUN_FILE, Run)
-    assert (run.status, run.done, run.stage) == ("done", 3, "describe")
-    assert find_artefacts(tmp_path, "descriptions.json", Descriptions)[0][0] == tmp_path / "d"
-
-
-def test_a_folder_with_something_in_it_is_refused(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FluoroError, match="not empty") as caught:
-        output(tmp_path)
-    assert "--resume" in caught.value.hint
-    assert "--overwrite" in caught.value.hint
-
-
-def test_an_empty_folder_is_taken(tmp_path):
-    with output(tmp_path) as out:
-        assert not out.resuming
-
-
-def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
-    (tmp_path / "d").write_text("")
-    with pytest.raises(FluoroError, match="is a file"):
-        output(tmp_path / "d")
-
-
-def test_overwrite_replaces_all_of_it(tmp_path):
-    with output(tmp_path / "d") as out:
-        (out.path / "old").mkdir()
-        (out.path / "old" / "x").write_text("x")
-    with output(tmp_path / "d", overwrite=True):
-        pass
-    assert names(tmp_path / "d") == {RUN_FILE}
-
-
-def test_two_processes_do_not_write_into_one_folder(tmp_path, monkeypatch):
-    """A lock belongs to an open file, so that two in one process are like two processes."""
-    monkeypatch.setattr(artefacts, "PATIENCE_S", 0.2)
-    with output(tmp_path / "out") as out:
-        (out.path / "0.txt").write_text("whole")
-        with pytest.raises(FluoroError, match="another process writes there"), output(tmp_path / "out", resume=True):
-            pass
-    with output(tmp_path / "out", resume=True) as out:
-        assert (out.path / "0.txt").read_text() == "whole"
-
-
-def test_overwrite_does_not_delete_what_fluoro_did_not_write(tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(FluoroError, match="not written by fluoro"):
-        output(tmp_path, overwrite=True)
-    assert (tmp_path / "thesis.tex").read_text() == "mine"
-
-
-def test_resume_keeps_items_and_removes_the_leftovers_of_a_kill(tmp_path):
-    stop_in_the_middle(tmp_path, KeyboardInterrupt())
-    (tmp_path / f"{TEMPORARY}1-1.txt").write_text("half")
-    (tmp_path / f"{TEMPORARY}case").mkdir()
-    assert read_header(tmp_path / RUN_FILE, Run).status == "interrupted"
-    with output(tmp_path, resume=True) as out:
-        assert out.resuming
-        assert not out.finished
-    assert names(tmp_path) == {"0.txt", RUN_FILE}
-
-
-def test_resume_says_what_has_changed(tmp_path):
-    source = tmp_path / "in.txt"
-    source.write_text("one")
-    with output(tmp_path / "d", inputs=[source]):
-        pass
-    with pytest.raises(FluoroError, match=r"begun with count = 3, now 4"):
-        output(tmp_path / "d", inputs=[source], resume=True, config={"count": 4})
-    with pytest.raises(FluoroError, match="was written by `fluoro describe`"):
-        output(tmp_path / "d", inputs=[source], resume=True, stage="pack")
-    source.write_text("two")
-    with pytest.raises(FluoroError, match="inputs have changed"):
-        output(tmp_path / "d", inputs=[source], resume=True)
-
-
-def test_resume_of_a_folder_that_fluoro_did_not_write_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(FluoroError, match="nothing to resume"):
-        output(tmp_path, resume=True)
-
-
-def test_resume_of_nothing_is_a_new_run(tmp_path):
-    with output(tmp_path / "d", resume=True) as out:
-        assert not out.resuming
-
-
-def test_overwrite_and_resume_exclude_each_other(tmp_path):
-    with pytest.raises(UsageError):
-        output(tmp_path, overwrite=True, resume=True)
-
-
-def test_an_error_before_anything_was_made_leaves_no_folder(tmp_path):
-    with pytest.raises(FluoroError), output(tmp_path / "d"):
-        raise FluoroError("bad", "mend it")
-    assert names(tmp_path) == set()
-
-
-def test_an_error_after_something_was_made_keeps_it_for_resume(tmp_path):
-    stop_in_the_middle(tmp_path / "d", FluoroError("bad", "mend it"))
-    assert names(tmp_path / "d") == {"0.txt", RUN_FILE}
-    assert read_header(tmp_path / "d" / RUN_FILE, Run).status == "failed"
-
-
-def test_no_absolute_path_reaches_run_json(tmp_path, monkeypatch):
-    home = tmp_path / "Jane Doe (1961)"
-    (home / "data").mkdir(parents=True)
-    (home / "data" / "in.txt").write_text("x")
-    words = ["fluoro", "render", f"{home}/ct", f"--out={home}/views", "-o", f"{home}/views", "http://host:80/v1", "a/b"]
-    monkeypatch.setattr(sys, "argv", words)
-    config = {"ct": home / "ct", "scans": [home / "a", home / "b"], "weights": f"open_clip:ViT-B-32:{home}/w.pt"}
-    with output(home / "views", config=config, inputs=[home / "data" / "in.txt"]) as out:
-        out.done = 1
-        out.failed.append(f"{home}/a.nii.gz: shape differs from {home}/b.nii.gz")
-    text = (home / "views" / RUN_FILE).read_text()
-    assert str(tmp_path) not in text
-    assert "Doe" not in text
-    run = json.loads(text)
-    assert run["argv"] == ["render", "ct", "--out=views", "-o", "views", "http://host:80/v1", "a/b"]
-    assert run["config"] == {"ct": "ct", "scans": ["a", "b"], "weights": "open_clip:ViT-B-32:w.pt"}

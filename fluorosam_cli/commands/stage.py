@@ -105,12 +105,12 @@ class Stage:
         part: str | None = None,
         private: Collection[str] = (),
     ):
-        """The output folder of this run, as `artefacts.Output`.
+        """The output folder of this run, as `output.Output`.
 
         `part` names this run's share of it. The values of `private` options, whose folders may name a person, are not
         recorded, and may be others when the run is resumed.
         """
-        from fluorosam_cli.artefacts import Output
+        from fluorosam_cli.output import Output
 
         config = {key: value for key, value in self.resolved.items() if key not in NOT_CONFIGURATION}
         hidden: list[str] = []

@@ -7,11 +7,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from fluorosam_cli.artefacts import Output, Track, read_header, read_lines, sha256_of, silent
+from fluorosam_cli.artefacts import Track, read_header, read_lines, sha256_of, silent
 from fluorosam_cli.contracts import Description, Descriptions, IntegralsHeader, Shard, Shards, ShardsPhrase, Split
 from fluorosam_cli.dataset.pictures import Source, merged_integrals, packed
 from fluorosam_cli.dataset.shards import PackedImage, count_masks, filters, write_shard
 from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.output import Output
 
 IMAGES_PER_SHARD = 500
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fluorosam_cli.artefacts import Output, read_header
+from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Comparison, Metrics, PairedScores
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.evaluation import plots
@@ -13,6 +13,7 @@ from fluorosam_cli.evaluation.page import PHRASES, difference, facts, folded, nu
 from fluorosam_cli.evaluation.samples import ABSENT, PARAPHRASE, Row, read_rows
 from fluorosam_cli.evaluation.summary import METRICS as SCORES
 from fluorosam_cli.evaluation.summary import Resampling
+from fluorosam_cli.output import Output
 
 HEADER = "comparison.json"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fluorosam_cli.artefacts import Output, Track, silent
+from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.contracts import EvaluatedData, EvaluatedModel, Metrics
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.evaluation import summary
@@ -16,6 +16,7 @@ from fluorosam_cli.evaluation.report import write_report
 from fluorosam_cli.evaluation.samples import ABSENT, PARAPHRASE, Row, RowFile, read_rows
 from fluorosam_cli.evaluation.segmenter import Segmenter
 from fluorosam_cli.evaluation.sources import Source
+from fluorosam_cli.output import Output
 
 HEADER = "metrics.json"
 SAMPLES = "samples.csv"

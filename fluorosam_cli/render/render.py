@@ -16,12 +16,13 @@ from pathlib import Path
 from queue import Empty
 
 from fluorosam_cli.allocator import return_freed_memory
-from fluorosam_cli.artefacts import Lines, Output, Track, silent
+from fluorosam_cli.artefacts import Lines, Track, silent
 from fluorosam_cli.contracts import Projector as ProjectorHeader
 from fluorosam_cli.contracts import View, Views, ViewsCase
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.poses import poses_of
 from fluorosam_cli.geometry.views import RANDOM, StandardView, impossible_views, possible_views
+from fluorosam_cli.output import Output
 from fluorosam_cli.processes import end_with_parent
 from fluorosam_cli.render import projector
 from fluorosam_cli.render.body import Body, CaseFolder, load_body

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from fluorosam_cli.anatomy.lexicon import Phrase, split_of
 from fluorosam_cli.anatomy.wording import content_bag, normalised
-from fluorosam_cli.artefacts import Lines, Output, Track, silent
+from fluorosam_cli.artefacts import Lines, Track, silent
 from fluorosam_cli.contracts import Description, Descriptions
+from fluorosam_cli.output import Output
 from fluorosam_cli.text.checks import objection
 from fluorosam_cli.text.grammar import requests
 from fluorosam_cli.text.llm import LanguageModel, Question

@@ -6,7 +6,8 @@ import numpy as np
 
 from fluorosam_cli.artefacts import sha256_of, write_json
 from fluorosam_cli.contracts import Shard, Shards, ShardsPhrase, Split
-from fluorosam_cli.dataset.shards import HEADER, PackedImage, pack_mask, positions_to_bits, write_shard
+from fluorosam_cli.dataset.shard_writer import PackedImage, pack_mask, positions_to_bits, write_shard
+from fluorosam_cli.dataset.shards import HEADER
 
 STRUCTURES = ["heart", "liver", "lung_left", "lung_right"]
 PHRASES = {

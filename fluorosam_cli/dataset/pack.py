@@ -10,7 +10,8 @@ from typing import NamedTuple
 from fluorosam_cli.artefacts import Track, read_header, read_lines, sha256_of, silent
 from fluorosam_cli.contracts import Description, Descriptions, IntegralsHeader, Shard, Shards, ShardsPhrase, Split
 from fluorosam_cli.dataset.pictures import Source, merged_integrals, packed
-from fluorosam_cli.dataset.shards import PackedImage, count_masks, filters, write_shard
+from fluorosam_cli.dataset.shard_writer import PackedImage, filters, write_shard
+from fluorosam_cli.dataset.shards import count_masks
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.output import Output
 

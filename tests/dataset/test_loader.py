@@ -19,7 +19,8 @@ from fluorosam_cli.dataset.loader import (
 )
 from fluorosam_cli.dataset.pictures import Annotation, Picture, packed
 from fluorosam_cli.dataset.randomisation import FULL, OFF
-from fluorosam_cli.dataset.shards import HEADER, ShardReader, write_shard
+from fluorosam_cli.dataset.shard_writer import write_shard
+from fluorosam_cli.dataset.shards import HEADER, ShardReader
 from fluorosam_cli.dataset.sheet import write_sheet
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render.materials import MATERIALS

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fluorosam_cli.artefacts import sha256_of
-from fluorosam_cli.dataset.shards import ShardReader, pack_mask, unpack_mask, verify
+from fluorosam_cli.dataset.shard_writer import pack_mask
+from fluorosam_cli.dataset.shards import ShardReader, unpack_mask, verify
 from fluorosam_cli.errors import FluoroError
 from tests.shapes import STRUCTURES, draw, write_shapes
 

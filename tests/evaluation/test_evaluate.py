@@ -15,7 +15,8 @@ from scipy.spatial import distance
 
 from fluorosam_cli.artefacts import read_header, sha256_of, write_json
 from fluorosam_cli.contracts import Metrics, Shards
-from fluorosam_cli.dataset.shards import PackedImage, ShardReader, pack_mask, positions_to_bits, write_shard
+from fluorosam_cli.dataset.shard_writer import PackedImage, pack_mask, positions_to_bits, write_shard
+from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.evaluation.protocol import Protocol, score_scene
 from fluorosam_cli.evaluation.samples import Row, RowFile, read_rows
 from fluorosam_cli.evaluation.sources import open_source

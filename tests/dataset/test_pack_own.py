@@ -1,0 +1,103 @@
+"""`fluoro pack` of users' own radiographs and masks: folders by patient, and COCO files."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from fluorosam_cli.artefacts import write_json
+from fluorosam_cli.contracts import Description, Descriptions
+from fluorosam_cli.dataset.shards import ShardReader
+
+RADIOGRAPH = (np.add.outer(np.arange(50), np.arange(40)) * 2).astype(np.uint8)
+LEFT, HEART = np.zeros((2, 50, 40), np.uint8)
+LEFT[10:30, 22:36] = HEART[25:40, 15:28] = 255
+
+
+@pytest.fixture
+def own_words(tmp_path):
+    folder = tmp_path / "own_words"
+    folder.mkdir()
+    names = ("lung_above_diaphragm_left", "lung_above_diaphragm_right", "heart")
+    lines = [Description(name=n, text=n, kind="name", split="train", source="lexicon") for n in names]
+    (folder / "descriptions.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    write_json(folder / "descriptions.json", Descriptions(count=3, names=3, seed=0))
+    return folder
+
+
+def test_own_radiographs_with_masks_pack_by_patient(fluoro, own_words, tmp_path):
+    own = tmp_path / "own"
+    for number in range(4):
+        (own / "masks" / f"x{number}").mkdir(parents=True)
+        Image.fromarray(LEFT).save(own / f"masks/x{number}/lung_left.png")
+    (own / "images").mkdir()
+    Image.fromarray(RADIOGRAPH).save(own / "images/x0.png")
+    Image.fromarray(RADIOGRAPH.astype(np.uint16) * 16).save(own / "images/x1.png")
+    Image.fromarray(RADIOGRAPH).save(own / "images/x2.tif")
+    Image.fromarray(RADIOGRAPH).save(own / "images/x3.jpg", quality=95)
+    Image.fromarray(HEART).save(own / "masks/x1/Heart.png")
+    Image.fromarray(HEART).save(own / "masks/x1/gizmo.png")
+    Image.fromarray(0 * HEART).save(own / "masks/x2/heart.png")  # looked for, and not there
+    (tmp_path / "patients.csv").write_text("image,patient\nx0,p\nx1.png,p\nx2,p\n")
+    command = ["pack", own, "--descriptions", own_words, "--size", 50, "--patients", tmp_path / "patients.csv"]
+    code, _, err = fluoro(*command, "--test", 0.5, "--val", 0, "-o", tmp_path / "shards")
+    assert code == 0, err
+    assert "gizmo" in err
+    Image.fromarray(LEFT).save(own / "masks/x3/heart.png")  # shards that are there are not of these masks
+    code, _, err = fluoro(*command, "--test", 0.5, "--val", 0, "-o", tmp_path / "shards", "--resume")
+    assert code == 1
+    assert "images_sha256" in err
+    (own / "masks/x3/heart.png").unlink()
+    (tmp_path / "patients.csv").write_text("image,patient\nx0,p\nx0,q\n")
+    code, _, err = fluoro(*command, "-o", tmp_path / "others")
+    assert (code, "x0 is of p and of q" in err) == (1, True)
+    (tmp_path / "patients.csv").write_text("image,patient\nimages/x0.png,p\n")
+    code, _, err = fluoro(*command, "-o", tmp_path / "others")
+    assert code == 1
+    assert "names none of the images" in err
+    samples = {s.view: s for split in ("train", "test") for s in ShardReader(tmp_path / "shards", split)}
+    assert {s.case for s in samples.values()} == {"p", "x3"}
+    assert {s.case for s in ShardReader(tmp_path / "shards", "test")} in ({"p"}, {"x3"})
+    names = ShardReader(tmp_path / "shards", "train").header.structures
+    assert names == ["heart", "lung_above_diaphragm_left"]
+    for view, sample in samples.items():
+        assert np.array_equal(sample.mask(list(sample.structures).index(1))[:, :40], LEFT > 0)
+        assert list(sample.absent) == ([0] if view == "x2" else [])
+        assert abs(sample.image[:50, :40] / 65535 - RADIOGRAPH / RADIOGRAPH.max()).max() < 0.03
+
+
+def test_coco_polygons_and_run_lengths_pack(fluoro, own_words, tmp_path):
+    (tmp_path / "own/images").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(RADIOGRAPH).save(tmp_path / "own/images" / name)
+    code = coco.encode(np.asfortranarray(HEART))
+    runs = {"size": [50, 40], "counts": code["counts"].decode()}
+    box = [22, 10, 36, 10, 36, 30, 22, 30]
+    data = {
+        "images": [{"id": i, "file_name": f"{name}.png", "width": 40, "height": 50} for i, name in enumerate("ab")],
+        "categories": [{"id": 1, "name": "Left Lung"}, {"id": 2, "name": "heart"}, {"id": 3, "name": "gizmo"}],
+        "annotations": [
+            {"image_id": 0, "category_id": 1, "segmentation": [box]},
+            {"image_id": 0, "category_id": 2, "segmentation": runs, "iscrowd": 1},
+            {"image_id": 1, "category_id": 1, "segmentation": [box]},
+            {"image_id": 1, "category_id": 3, "segmentation": [box]},
+        ],
+    }
+    file = tmp_path / "own/coco.json"
+    file.write_text(json.dumps(data))
+    command = ["pack", file, "--descriptions", own_words, "--size", 50, "--val", 0]
+    code, _, err = fluoro(*command, "-o", tmp_path / "shards")
+    assert code == 0, err
+    assert "gizmo" in err
+    first, second = ShardReader(tmp_path / "shards", "train")
+    assert np.array_equal(first.mask(list(first.structures).index(0))[:, :40], HEART > 0)
+    assert np.array_equal(second.mask(0)[:, :40], LEFT > 0)
+    assert not len(second.absent)
+    data["images"][0]["width"] = 41
+    file.write_text(json.dumps(data))
+    code, _, err = fluoro(*command, "-o", tmp_path / "again")
+    assert code == 1
+    assert "a.png" in err
+    assert not (tmp_path / "again/shards.json").exists()

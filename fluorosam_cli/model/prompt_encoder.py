@@ -23,7 +23,7 @@ class RandomPositionEncoding(nn.Module):
     def forward(self, position: Tensor) -> Tensor:
         """(..., 2) in [0, 1] -> (..., dim)."""
         turns = (2 * position - 1)[..., None] * self.positional_encoding_gaussian_matrix
-        angle = 2 * math.pi * turns.sum(-2)  # a matrix product would be bfloat16 in training, and a click a pixel off
+        angle = 2 * math.pi * turns.sum(-2)  # a product of matrices would be bfloat16 in training: half a pixel off
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

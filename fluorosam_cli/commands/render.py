@@ -108,6 +108,7 @@ def render(
     ] = None,
 ) -> dict[str, object]:
     """Render X-rays of cases, each with the mask of every structure seen in it."""
+    from fluorosam_cli.devices import choose_devices
     from fluorosam_cli.errors import UsageError
     from fluorosam_cli.geometry.poses import read_poses
     from fluorosam_cli.geometry.views import check_names
@@ -116,7 +117,7 @@ def render(
     from fluorosam_cli.render.deepdrr import require_deepdrr
     from fluorosam_cli.render.display import STYLES
     from fluorosam_cli.render.exposure import check_terms
-    from fluorosam_cli.render.projector import available_threads, devices_named
+    from fluorosam_cli.render.projector import available_threads, count_gpus
     from fluorosam_cli.render.settings import Aim, Extras, Physics, Settings, integrals_header
     from fluorosam_cli.tools.meshes import files_of
 
@@ -135,7 +136,7 @@ def render(
     tooling = _tooling(tools_per_view, tools)
     if projector == "deepdrr" and (tooling.tools or contrast):
         raise UsageError("--projector deepdrr shows neither tools nor contrast agent", "leave them out")
-    devices = devices_named(device, gpus)
+    devices = choose_devices(device, gpus, count_gpus)
     found = find_cases(cases)
     cameras = read_poses(poses) if poses else ()
     strangers = {camera.case for camera in cameras} - {None, *(item.case.name for item in found)}

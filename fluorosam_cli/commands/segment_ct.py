@@ -1,12 +1,12 @@
 """`fluoro segment-ct`: scans -> cases (CT in HU, labels, header)."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fluorosam_cli.commands.stage import Stage, command, log
+from fluorosam_cli.devices import choose_devices
 from fluorosam_cli.errors import FluoroError, UsageError
 
 if TYPE_CHECKING:
@@ -87,9 +87,10 @@ def segment_ct(
     from fluorosam_cli.ct.batch import Recipe, is_done, label_scan, make_cases, save, shard_of
     from fluorosam_cli.ct.label_names import read_labels_map
     from fluorosam_cli.ct.scans import find_scans
-    from fluorosam_cli.ct.segment import check_ready, plan_runs, unknown_classes, worker_devices
+    from fluorosam_cli.ct.segment import check_ready, count_gpus, plan_runs, unknown_classes
 
-    mode = _mode(labels, labels_map, task, only, fast, fastest, device)
+    mode = _mode(labels, labels_map, task, only, fast, fastest)
+    devices = choose_devices(device if labels is None else "cpu", gpus, count_gpus)
     runs, left_out = ((), []) if labels is not None else plan_runs(mode, task or (), only or ())
     found, skipped = find_scans(scans, series, [stage.folder, *([labels] if labels else [])], stage.track)
     foreign = sum(not entry.damaged for entry in skipped)
@@ -111,7 +112,6 @@ def segment_ct(
     damaged = [entry for entry in skipped if entry.damaged] if part is None or part.startswith("1-") else []
     failed = [f"{entry.subject}: {entry.reason}{_where(entry)}" for entry in damaged]
     stage.resolved.pop("gpus")  # how many work on it changes nothing
-    devices = worker_devices(gpus, "cpu" if labels is not None else device)
     inputs = [labels_map] if labels_map else []
     output = stage.output(None, inputs=inputs, device=devices[0], part=part, private=("scans", "labels"))
     if labels is None:
@@ -169,7 +169,6 @@ def _mode(
     only: list[str] | None,
     fast: bool,
     fastest: bool,
-    device: str,
 ) -> "Mode":
     if fast and fastest:
         raise UsageError("--fast and --fastest exclude each other", "give one of them")
@@ -181,8 +180,6 @@ def _mode(
             raise FluoroError(f"{labels}: no such file or folder", "check the path after --labels")
     elif labels_map is not None:
         raise UsageError("--labels-map is for imported labels", "give --labels too")
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise UsageError(f"--device {device}: not known", "use auto, cpu, cuda or cuda:N")
     return "fast" if fast else "fastest" if fastest else "total"
 
 

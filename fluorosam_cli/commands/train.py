@@ -118,13 +118,13 @@ def train(
 
     from fluorosam_cli.artefacts import silent
     from fluorosam_cli.dataset.shards import HEADER
-    from fluorosam_cli.training.devices import choose_devices
+    from fluorosam_cli.training.devices import plan_processes
     from fluorosam_cli.training.recipe import find_recipe
     from fluorosam_cli.training.settings import TrainSettings, check, excluded
     from fluorosam_cli.training.start import find_origin
     from fluorosam_cli.training.train import Job, launch
 
-    devices = choose_devices(gpus, device)
+    devices = plan_processes(gpus, device)
     origin = find_origin(
         preset=preset,
         text_encoder=text_encoder,

@@ -212,7 +212,7 @@ def _settings() -> dict[str, Any]:
 def segment(ct: "Volume", runs: Sequence[Run], device: str) -> "Volume":
     """Segment a CT (int16 HU) with `runs`; where two give a voxel a label, the later one wins.
 
-    `device` is auto, cpu, cuda or cuda:N. Returns a label volume with our ids on the scan's grid. Classes that are
+    `device` is cpu or cuda:N. Returns a label volume with our ids on the scan's grid. Classes that are
     not in our structure table are left out. Raises FluoroError when it is not ready (`check_ready`) or fails.
     """
     import numpy as np
@@ -222,7 +222,7 @@ def segment(ct: "Volume", runs: Sequence[Run], device: str) -> "Volume":
     check_ready(runs)
     labels = np.zeros(ct.array.shape, dtype=np.uint8)
     for run in runs:
-        found = _call(ct, run, _totalsegmentator_device(device))
+        found = _call(ct, run, device.replace("cuda", "gpu"))
         labels = labels.astype(np.promote_types(labels.dtype, found.dtype), copy=False)
         np.copyto(labels, found, where=found > 0)
     return Volume(labels, ct.world_from_voxel)
@@ -333,38 +333,11 @@ def _refuse_download(task_id: object) -> None:
     raise FluoroError(f"{weights_folder()}: TotalSegmentator's weights for {task_id} not found", _download("all"))
 
 
-def _totalsegmentator_device(device: str) -> str:
-    """Our word for a device -> TotalSegmentator's, which would otherwise fall back to the CPU without saying so."""
-    if device == "cpu":
-        return "cpu"
+def count_gpus() -> int:
+    """The CUDA devices that torch finds."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "gpu" if count else "cpu"
-    index = int(device.removeprefix("cuda").removeprefix(":") or 0)
-    if not count:
-        raise FluoroError(f"no CUDA device; --device {device} was requested", "use --device cpu, or check nvidia-smi")
-    if index >= count:
-        raise FluoroError(f"no CUDA device {index}; there are {count}", "use --device cuda")
-    return f"gpu:{index}"
-
-
-def worker_devices(gpus: int | None, device: str) -> list[str]:
-    """The device of each worker process: `--gpus N` GPUs, or N times the CPU with `--device cpu`.
-
-    Raises FluoroError when a GPU asked for is not there.
-    """
-    if device == "cpu" or gpus == 0:
-        return ["cpu"] * max(1, gpus or 1)
-    if gpus is None or gpus == 1:
-        _totalsegmentator_device(device)
-        return [device]
-    if device not in ("auto", "cuda"):
-        raise UsageError(f"--device {device} is one GPU, --gpus asks for {gpus}", "use --device cuda, or leave it out")
-    for index in range(gpus):
-        _totalsegmentator_device(f"cuda:{index}")
-    return [f"cuda:{index}" for index in range(gpus)]
+    return torch.cuda.device_count()
 
 
 @contextlib.contextmanager

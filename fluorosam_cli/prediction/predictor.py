@@ -1,7 +1,6 @@
 """One image, any prompts: the network as Python code uses it, with the call shapes of segment-anything's predictor."""
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from fluorosam_cli.artefacts import sha256_of
 from fluorosam_cli.contracts import Checkpoint
+from fluorosam_cli.devices import choose_devices
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.geometry.frame import Frame
 from fluorosam_cli.model import preprocess
@@ -279,15 +279,7 @@ def box_corners(box_xyxy: np.ndarray) -> np.ndarray:
 
 def choose_device(name: str) -> str:
     """`auto`, `cpu`, `cuda` or `cuda:N` -> a device torch has. Raises FluoroError when it is not there."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name}: not known", "use auto, cpu, cuda or cuda:N")
-    found = torch.cuda.device_count() if name != "cpu" else 0
-    if name == "auto":
-        return "cuda" if found else "cpu"
-    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= found:
-        held = f"{found} CUDA device{'s' if found > 1 else ''}" if found else "no CUDA device"
-        raise FluoroError(f"{held}; --device {name} was requested", "use --device cpu, or check nvidia-smi")
-    return name
+    return choose_devices(name, None, torch.cuda.device_count)[0]
 
 
 def _checked_points(prompt: ImagePrompt, frame: Frame) -> tuple[np.ndarray, np.ndarray]:

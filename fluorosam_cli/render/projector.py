@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from fluorosam_cli.errors import FluoroError, UsageError
+from fluorosam_cli.errors import FluoroError
 
 VERSION = "1"  # raised when the same view would give other numbers
 MIN_PATH_MM = 1.0  # a structure shows where a ray runs through this much of it; below is the staircase of the voxels
@@ -44,42 +44,10 @@ class Projection:
         return (self.bits[..., output // 32] >> np.uint32(output % 32)) & np.uint32(1) != 0
 
 
-def device_named(name: str) -> str:
-    """The Warp device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises FluoroError when there is no such device."""
+def count_gpus() -> int:
+    """The CUDA devices that Warp finds."""
     wp = started_warp()
-    if name == "auto":
-        return "cuda:0" if wp.is_cuda_available() else "cpu"
-    if name == "cpu":
-        return name
-    if name.partition(":")[0] != "cuda":
-        raise FluoroError(f"{name}: not a device", "give auto, cpu, cuda or cuda:N")
-    if not wp.is_cuda_available():
-        raise FluoroError(f"no CUDA device; --device {name} was requested", "use --device cpu, or check nvidia-smi")
-    number = name.partition(":")[2] or "0"
-    if not number.isdigit() or int(number) >= wp.get_cuda_device_count():
-        count = wp.get_cuda_device_count()
-        raise FluoroError(f"no CUDA device {number}; {count} found", f"give --device cuda:0 to cuda:{count - 1}")
-    return f"cuda:{int(number)}"
-
-
-def devices_named(name: str, gpus: int | None) -> list[str]:
-    """The devices of `--device` and `--gpus`: so many GPUs, or so many times the CPU with `cpu`."""
-    if gpus is None:
-        return [device_named(name)]
-    if name == "cpu":
-        return ["cpu"] * gpus
-    if name not in ("auto", "cuda"):
-        raise UsageError(f"--gpus {gpus} and --device {name} exclude each other", "give one of them")
-    wp = started_warp()
-    found = wp.get_cuda_device_count() if wp.is_cuda_available() else 0
-    if gpus > found:
-        raise FluoroError(
-            f"--gpus {gpus} was requested, {found or 'no'} CUDA device{'s' if found != 1 else ''} found",
-            f"use --gpus {gpus} --device cpu to run {gpus} processes on the CPU"
-            if not found
-            else f"use --gpus {found}",
-        )
-    return [f"cuda:{number}" for number in range(gpus)]
+    return wp.get_cuda_device_count() if wp.is_cuda_available() else 0
 
 
 def available_threads() -> int:

@@ -6,7 +6,6 @@ torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; under S
 
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fluorosam_cli.allocator import keep_freed_memory
+from fluorosam_cli.devices import choose_devices
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.processes import end_with_parent
 from fluorosam_cli.render.projector import available_threads
@@ -51,44 +51,26 @@ class Process:
         return self.rank == 0
 
 
-def choose_devices(gpus: int | None, device: str) -> Devices:
+def plan_processes(gpus: int | None, device: str) -> Devices:
     """What `--gpus`, `--device` and a launcher's environment mean here.
 
     Raises FluoroError when the GPUs asked for are not there, UsageError for a contradiction.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise UsageError(f"--device {device}: not known", "use auto, cpu, cuda or cuda:N")
-    found = torch.cuda.device_count() if device != "cpu" and gpus != 0 else 0
-    number = device.partition(":")[2]
-    if number:
-        if gpus not in (None, 1):
-            raise UsageError(f"--gpus {gpus} and --device {device} exclude each other", "give one of them")
-        if int(number) >= found:
-            raise FluoroError(f"{found or 'no'} CUDA devices; --device {device} was requested", "check nvidia-smi")
-        return Devices("cuda", 1, local_rank=int(number))
-    if all(name in os.environ for name in LAUNCHER):
-        rank, world, local = (int(os.environ[name]) for name in LAUNCHER)
-        if gpus not in (None, 0, world):
-            raise UsageError(f"--gpus {gpus}: a launcher has started {world} processes", "leave --gpus out")
-        if device == "cuda" and not found:
-            raise FluoroError("no CUDA device; --device cuda was requested", "check nvidia-smi on this node")
-        if found == 1 and "SLURM_PROCID" in os.environ:
-            local = 0  # SLURM has given each process a GPU, and each sees its own alone
-        if found and local >= found:
-            raise FluoroError(f"process {local} of this node has no GPU: {found} found", f"start {found} on each node")
-        return Devices("cuda" if found else "cpu", world, rank, local)
-    if device == "cpu" or gpus == 0:
-        return Devices("cpu", max(1, gpus or 1))
-    wanted = gpus if gpus is not None else min(1, found) if device == "auto" else 1
-    if wanted == 0:
-        return Devices("cpu", 1)
-    if wanted > found:
-        asked = f"--gpus {wanted}" if gpus is not None else f"--device {device}"
-        raise FluoroError(
-            f"{found or 'no'} CUDA device{'s' if found > 1 else ''}; {asked} was requested",
-            f"use --gpus {found}, or --device cpu to run {wanted} process{'es' if wanted > 1 else ''} on the CPU",
-        )
-    return Devices("cuda", wanted)
+    if ":" in device or not all(name in os.environ for name in LAUNCHER):
+        chosen = choose_devices(device, gpus, torch.cuda.device_count)
+        kind, _, number = chosen[0].partition(":")
+        return Devices(kind, len(chosen), local_rank=int(number or 0))
+    rank, world, local = (int(os.environ[name]) for name in LAUNCHER)
+    if gpus not in (None, 0, world):
+        raise UsageError(f"--gpus {gpus}: a launcher has started {world} processes", "leave --gpus out")
+    if choose_devices(device, 0 if gpus == 0 else None, torch.cuda.device_count) == ["cpu"]:
+        return Devices("cpu", world, rank, local)
+    found = torch.cuda.device_count()
+    if found == 1 and "SLURM_PROCID" in os.environ:
+        local = 0  # SLURM has given each process a GPU, and each sees its own alone
+    if local >= found:
+        raise FluoroError(f"process {local} of this node has no GPU: {found} found", f"start {found} on each node")
+    return Devices("cuda", world, rank, local)
 
 
 def run(work: Callable[[Process], None], devices: Devices) -> None:

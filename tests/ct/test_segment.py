@@ -132,26 +132,6 @@ def test_an_unknown_task_is_wrong_usage(fluoro, tmp_path):
     assert "craniofacial_structures" in err
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
-def test_a_gpu_that_is_not_there_is_an_error_and_not_a_slow_cpu(device):
-    import torch
-
-    if torch.cuda.device_count() > 7:
-        pytest.skip("this machine has eight GPUs")
-    if device == "cuda" and torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    with pytest.raises(FluoroError, match="no CUDA device"):
-        segment._totalsegmentator_device(device)
-
-
-def test_each_worker_has_a_gpu_or_shares_the_cpu():
-    assert segment.worker_devices(3, "cpu") == ["cpu"] * 3
-    assert segment.worker_devices(0, "auto") == ["cpu"]
-    assert segment.worker_devices(None, "auto") == ["auto"]
-    with pytest.raises(UsageError, match="is one GPU"):
-        segment.worker_devices(2, "cuda:1")
-
-
 # --- the real thing ---------------------------------------------------------------------------------------------------
 
 

@@ -168,7 +168,7 @@ def test_prompts_are_checked(predictor, prompt, problem):
 
 def test_devices():
     assert choose_device("cpu") == "cpu"
-    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("auto") == ("cuda:0" if torch.cuda.is_available() else "cpu")
     with pytest.raises(FluoroError, match="not known"):
         choose_device("tpu")
     with pytest.raises(FluoroError, match="--device cuda:99 was requested"):

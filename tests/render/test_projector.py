@@ -7,7 +7,7 @@ import pytest
 
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.carm import CArm, project_points
-from fluorosam_cli.render.projector import Projector, device_named
+from fluorosam_cli.render.projector import Projector
 from tests.render.scenes import (
     AIR,
     BONE,
@@ -379,5 +379,3 @@ def test_input_that_does_not_fit_is_refused():
         Projector(hu, labels.astype(np.int64), affine, ONE, table())
     with pytest.raises(FluoroError, match="int16 HU are needed"):
         Projector(hu.astype(np.float32), labels, affine, ONE, table())
-    with pytest.raises(FluoroError, match="tpu: not a device"):
-        device_named("tpu")

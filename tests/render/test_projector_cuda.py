@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fluorosam_cli.render.projector import Projector, device_named
+from fluorosam_cli.render.projector import Projector, count_gpus
 from tests.render.scenes import carm, centred, project, random_body, table
 
 
@@ -12,7 +12,7 @@ def test_kernels_compile_for_gpus_without_one(tmp_path, name):
     import warp as wp
     from fluorosam_cli.kernels import bricks, joseph, mesh, siddon
 
-    device_named("cpu")
+    count_gpus()  # starts Warp
     kernels = {
         "siddon": lambda: siddon.projection_kernel(5, 32, wp.uint8, siddon.PACKET["cuda"]),
         "joseph": lambda: joseph.joseph_kernel(5),
@@ -29,17 +29,14 @@ def test_kernels_compile_for_gpus_without_one(tmp_path, name):
 
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu():
-    import warp as wp
-
-    device_named("cpu")
-    if not wp.is_cuda_available():
+    if not count_gpus():
         pytest.skip("no CUDA device")
     hu, labels = random_body((40, 50, 60), seed=9)
     outputs = [(str(label), (label,)) for label in range(1, 6)]
     view = carm(28, -17, 96, 1.0)
     cpu, gpu = (
         project(Projector(hu, labels, centred(hu.shape), outputs, table(), device=device), view)
-        for device in ("cpu", device_named("cuda"))
+        for device in ("cpu", "cuda:0")
     )
     assert np.allclose(cpu.mass_g_cm2, gpu.mass_g_cm2, atol=2e-4)
     assert np.allclose(cpu.path_mm, gpu.path_mm, atol=2e-3)

@@ -258,7 +258,7 @@ def escaping_name(case: Path) -> None:
         (None, ["--view", "chest_ab"], 2, "chest_ab: not a known view"),
         (None, ["--view", "skull_pa"], 1, "for want of skull"),
         (None, ["--views", "0"], 2, "--views"),
-        (None, ["--device", "tpu"], 1, "tpu: not a device"),
+        (None, ["--device", "tpu"], 2, "--device tpu: not known"),
     ],
 )
 def test_bad_input_is_one_line_with_a_hint(tmp_path, fluoro, spoil, words, code, problem):

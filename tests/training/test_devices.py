@@ -5,7 +5,7 @@ import torch
 
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.training import devices
-from fluorosam_cli.training.devices import Devices, choose_devices, cores_each
+from fluorosam_cli.training.devices import Devices, cores_each, plan_processes
 from fluorosam_cli.training.settings import choose_workers
 
 
@@ -23,41 +23,31 @@ def gpus(monkeypatch, count):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 
-@pytest.mark.parametrize(
-    ("device", "said"), [("cuda:1", "no CUDA devices; --device cuda:1"), ("gpu", "--device gpu: not known")]
-)
-def test_what_is_not_there_is_refused(monkeypatch, device, said):
-    gpus(monkeypatch, 0)
-    assert choose_devices(2, "cpu") == Devices("cpu", 2)
-    with pytest.raises(FluoroError, match=said):
-        choose_devices(None, device)
-
-
-def test_a_gpu_may_be_chosen_by_its_number(monkeypatch):
+def test_processes_started_here(monkeypatch):
     gpus(monkeypatch, 2)
-    assert choose_devices(None, "cuda:1") == Devices("cuda", 1, local_rank=1)
-    assert choose_devices(1, "cuda:1").local_rank == 1
-    with pytest.raises(UsageError, match="exclude each other"):
-        choose_devices(2, "cuda:1")
+    assert plan_processes(2, "cpu") == Devices("cpu", 2)
+    assert plan_processes(None, "auto") == Devices("cuda", 1)
+    assert plan_processes(2, "auto") == Devices("cuda", 2)
+    assert plan_processes(1, "cuda:1") == Devices("cuda", 1, local_rank=1)
 
 
 def test_a_launchers_processes_are_counted(launched):
-    assert choose_devices(None, "cpu") == Devices("cpu", 8, rank=5, local_rank=1)
+    assert plan_processes(None, "cpu") == Devices("cpu", 8, rank=5, local_rank=1)
     with pytest.raises(UsageError):
-        choose_devices(2, "cpu")
+        plan_processes(2, "cpu")
 
 
 def test_gpus_of_a_launchers_processes(launched):
     gpus(launched, 4)
-    assert choose_devices(None, "auto") == Devices("cuda", 8, rank=5, local_rank=1)
+    assert plan_processes(None, "auto") == Devices("cuda", 8, rank=5, local_rank=1)
     gpus(launched, 1)
     with pytest.raises(FluoroError, match="process 1 of this node has no GPU: 1 found"):
-        choose_devices(None, "auto")
+        plan_processes(None, "auto")
     launched.setenv("SLURM_PROCID", "5")  # one GPU for each task, who sees no other
-    assert choose_devices(None, "auto") == Devices("cuda", 8, rank=5, local_rank=0)
+    assert plan_processes(None, "auto") == Devices("cuda", 8, rank=5, local_rank=0)
     gpus(launched, 0)
     with pytest.raises(FluoroError, match="no CUDA device; --device cuda was requested"):
-        choose_devices(None, "cuda")
+        plan_processes(None, "cuda")
 
 
 def test_cores_are_shared_by_the_processes_of_one_machine(launched):

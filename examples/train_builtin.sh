@@ -43,7 +43,7 @@ render() {  # NAME CASES VIEWS DEFORMED NUMBER ...
   fluoro render "$out/$2" --views "$3" --augment-anatomy "$4" --seed $((10 * seed + $5)) --tools-per-view 0-2 \
     "${@:6}" --size 256 --integrals --integrals-size 192 -o "$out/views/$1" --resume
 }
-frontal=(--random-share 0 --view chest_pa --view chest_ap --view chest_supine_portable)
+frontal=(--view chest_pa --view chest_ap --view chest_supine_portable)
 any=(--random-share 0.25)
 lines=(--tools airway_tubes --tools gastric_tubes --tools venous_lines --tools cardiac_devices --tools chest_tube)
 render chest_frontal ct_chest 300 9 1 "${frontal[@]}"

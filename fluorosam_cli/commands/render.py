@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,8 +34,14 @@ def render(
         list[str] | None, typer.Option(help="Only this standard view (repeatable).", show_default=False)
     ] = None,
     random_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of random views; the others are standard ones.")
-    ] = 0.4,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of random views; the others are standard ones.",
+            show_default="0.4, with --view none",
+        ),
+    ] = None,
     poses: Annotated[
         Path | None,
         typer.Option(help="Views given by their matrices instead: a fluoro.poses/1 file.", show_default=False),
@@ -76,23 +82,25 @@ def render(
         ),
     ] = None,
     look: Annotated[
-        str, typer.Option(help="Display processing: plain, vendor, clahe, or any: one drawn per view.")
+        Literal["any", "plain", "vendor", "clahe"], typer.Option(help="Display processing; any: one drawn per view.")
     ] = "any",
-    polarity: Annotated[str, typer.Option(help="bone-bright or bone-dark.")] = "bone-bright",
+    polarity: Annotated[Literal["bone-bright", "bone-dark"], typer.Option(help="What is bright.")] = "bone-bright",
     raw: Annotated[bool, typer.Option("--raw", help="Also the intensity at the detector, 32-bit TIFF.")] = False,
     integrals: Annotated[
         bool, typer.Option("--integrals", help="Also what the rays crossed, for training to draw the physics again.")
     ] = False,
     integrals_size: Annotated[
-        int, typer.Option(min=16, max=8192, help="Pixels along the longer side of --integrals.")
-    ] = 224,
+        int | None,
+        typer.Option(min=16, max=8192, help="Pixels along the longer side of --integrals.", show_default="224"),
+    ] = None,
     travel: Annotated[
         bool, typer.Option("--travel", help="Also the path length through every structure, at full size.")
     ] = False,
     projector: Annotated[
-        str, typer.Option(help="fluoro, or deepdrr for the image alone (a CUDA machine with the extra deepdrr).")
+        Literal["fluoro", "deepdrr"],
+        typer.Option(help="deepdrr: DeepDRR makes the image (a CUDA machine with the extra deepdrr)."),
     ] = "fluoro",
-    interpolation: Annotated[str, typer.Option(help="Of the image: siddon, or joseph.")] = "siddon",
+    interpolation: Annotated[Literal["siddon", "joseph"], typer.Option(help="Of the image.")] = "siddon",
     min_path_mm: Annotated[
         float, typer.Option(min=0.001, max=1000, help="Path through a structure from which it shows.")
     ] = 1.0,
@@ -115,7 +123,6 @@ def render(
     from fluorosam_cli.render import render as stage_of
     from fluorosam_cli.render.body import find_cases
     from fluorosam_cli.render.deepdrr import require_deepdrr
-    from fluorosam_cli.render.display import STYLES
     from fluorosam_cli.render.exposure import check_terms
     from fluorosam_cli.render.projector import available_threads, count_gpus
     from fluorosam_cli.render.settings import Aim, Extras, Physics, Settings, integrals_header
@@ -123,16 +130,16 @@ def render(
 
     names = tuple(view or ())
     check_names(names)
-    _check_choice("--look", look, ("any", *STYLES))
-    _check_choice("--polarity", polarity, ("bone-bright", "bone-dark"))
-    _check_choice("--projector", projector, ("fluoro", "deepdrr"))
     if projector == "deepdrr":
         require_deepdrr()
-    _check_choice("--interpolation", interpolation, ("siddon", "joseph"))
     if poses and names:
         raise UsageError("--poses and --view exclude each other", "give one of them")
     if poses and augment_anatomy:
         raise UsageError("--poses and --augment-anatomy exclude each other", "give one of them")
+    if poses and random_share is not None:
+        raise UsageError("--poses and --random-share exclude each other", "give one of them")
+    if integrals_size and not integrals:
+        raise UsageError("--integrals-size needs --integrals", "add --integrals")
     tooling = _tooling(tools_per_view, tools)
     if projector == "deepdrr" and (tooling.tools or contrast):
         raise UsageError("--projector deepdrr shows neither tools nor contrast agent", "leave them out")
@@ -146,16 +153,16 @@ def render(
         seed=stage.seed,
         aim=Aim(views, size, names, random_share, cameras),
         physics=Physics(
-            interpolation=interpolation,  # pyright: ignore[reportArgumentType] - checked above, as are the next two
+            interpolation=interpolation,
             deepdrr=projector == "deepdrr",
             min_path_mm=min_path_mm,
             contrast=_known("--contrast", contrast or ()),
             without=check_terms(without or ()),
-            style=None if look == "any" else look,  # pyright: ignore[reportArgumentType]
-            polarity=polarity.replace("-", "_"),  # pyright: ignore[reportArgumentType]
+            style=None if look == "any" else look,
+            polarity="bone_dark" if polarity == "bone-dark" else "bone_bright",
         ),
         tooling=tooling,
-        extras=Extras(raw, travel, integrals_header(integrals_size, tooling) if integrals else None),
+        extras=Extras(raw, travel, integrals_header(integrals_size or 224, tooling) if integrals else None),
         deformations=augment_anatomy,
         device=devices[0],
         threads=threads or available_threads(),
@@ -174,13 +181,6 @@ def render(
     with output as out:
         stage_of.render(found, out, settings, devices, stage.track)
     return {**counts, "views": out.done + out.skipped, "skipped": out.skipped, "failed": out.failed}
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    from fluorosam_cli.errors import UsageError
-
-    if value not in choices:
-        raise UsageError(f"{option} {value}: not known", f"give {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def _known(option: str, words: list[str] | tuple[str, ...]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ class Aim:
     views: int  # per case
     size_px: int
     names: tuple[str, ...] = ()  # of standard views; empty: all that are possible
-    random_share: float = 0.4
+    random_share: float | None = None  # None: `view.RANDOM_SHARE`, or none beside names
     poses: tuple[Camera, ...] = ()  # these instead
 
 

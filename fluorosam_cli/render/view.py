@@ -30,6 +30,7 @@ from fluorosam_cli.tools.placement import PlacedTool, place_tools, record
 from fluorosam_cli.tools.placement_pose import Beam
 
 GEOMETRY, EXPOSURE, TOOLS = range(3)  # random streams of a view
+RANDOM_SHARE = 0.4  # of the views, where none are named
 PNG_LEVEL = 3  # zlib: noise hardly shrinks at any level, and higher ones take several times as long
 
 
@@ -65,8 +66,10 @@ def aim(body: Body, possible: tuple[StandardView, ...], index: int, settings: Se
         name = carm.name
     else:
         share = wanted.random_share
-        if wanted.names:
+        if share is None and wanted.names:  # as many random views as of any other name, if they are named
             share = 1 / (len(possible) + 1) if RANDOM in wanted.names else 0.0
+        elif share is None:
+            share = RANDOM_SHARE
         name, carm = draw_view(_rng(seed, GEOMETRY), body.anatomy, possible, share, wanted.size_px)
     placed: list[PlacedTool] = []
     low, high = tooling.per_view

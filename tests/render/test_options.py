@@ -19,6 +19,15 @@ def test_views_asked_for_that_a_case_does_not_allow_are_listed(cases, tmp_path, 
     assert {view.view for view in views_of(tmp_path / "views")} == {"chest_pa"}
 
 
+def test_random_views_beside_named_ones(cases, tmp_path, fluoro):
+    words = ("--view", "chest_pa", "--random-share", 0.5, "--views", 12, "--size", 16, "-o", tmp_path / "views")
+    code, _, err = fluoro("render", cases / "one", *words)
+    assert code == 0, err
+    names = [view.view for view in views_of(tmp_path / "views")]
+    assert set(names) == {"chest_pa", "random"}
+    assert 3 <= names.count("random") <= 9
+
+
 def test_poses_are_rendered_as_given(cases, tmp_path, fluoro):
     assert fluoro("render", cases / "one", "--views", 1, "--size", 48, "-o", tmp_path / "views")[0] == 0
     (view,) = views_of(tmp_path / "views")
@@ -100,12 +109,14 @@ def test_only_the_tools_named_are_shown(cases, tmp_path, fluoro):
         (("--tools-per-view", "many"), "not a number of tools"),
         (("--tools-per-view", "4-2"), "not a number of tools"),
         (("--tools-per-view", "1", "--tools", "femur"), "neither a folder nor a tool of the catalogue"),
-        (("--look", "pretty"), "--look pretty: not known"),
+        (("--look", "pretty"), "'pretty' is not one of"),
         (("--without", "gravity"), "not a term of the physics"),
         (("--poses", "nowhere.json"), "nowhere.json"),
         (("--contrast", "liver"), "no liver to fill"),
         (("--contrast", "xyzzy"), "--contrast xyzzy: no known structure"),
         (("--gpus", "2", "--device", "cuda:1"), "exclude each other"),
+        (("--integrals-size", "64"), "--integrals-size needs --integrals"),
+        (("--poses", "nowhere.json", "--random-share", "1"), "exclude each other"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(cases, tmp_path, fluoro, words, message):

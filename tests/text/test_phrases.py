@@ -3,6 +3,7 @@
 import pytest
 
 from fluorosam_cli.anatomy.lexicon import lexicon
+from fluorosam_cli.anatomy.matching import SAME_WORDS
 from fluorosam_cli.anatomy.structures import names
 from fluorosam_cli.text.phrases import _anatomy, _index, matches, meanings, resolve, respelt
 
@@ -85,6 +86,12 @@ def test_nearest(words, name):
 @pytest.mark.parametrize("words", ["sinus", "edema", "scar", "T13", "left 15th rib", "hart attack"])
 def test_other_words_are_no_misspellings(words):
     assert respelt(words) is None or not meanings(respelt(words))
+
+
+@pytest.mark.parametrize("words", ["bilateral femora", "femurs bilaterally", "femora on both sides"])
+def test_both_sides_are_the_pair(words):
+    (match,) = matches(words, 1)
+    assert (match.name, match.score) == ("femora", SAME_WORDS)
 
 
 @pytest.mark.parametrize(("words", "name"), [("hart", "heart"), ("rihgt lnug", "lung_above_diaphragm_right")])

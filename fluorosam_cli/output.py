@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -70,7 +71,7 @@ class Output:
             device=device,
             seed=seed,
             config={key: _plain(value) for key, value in config.items()},
-            inputs_sha256={file.parent.name + "/" + file.name: sha256_of(file) for file in inputs},
+            inputs_sha256=_digests(inputs),
             done=0,
             skipped=0,
             failed=[],
@@ -219,6 +220,17 @@ def _command_line(words: list[str], private: Collection[str]) -> list[str]:
             option, equals, value = word.partition("=")
             is_hidden = bool(equals) and str(Path(value)) in hidden
             found.append(f"{option}=(1 not recorded)" if is_hidden else _without_roots(word))
+    return found
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    """The sha256 of each file by its name and folder; of files that share both, the later ones are numbered."""
+    found: dict[str, str] = {}
+    met: Counter[str] = Counter()
+    for file in files:
+        name = f"{file.parent.name}/{file.name}"
+        met[name] += 1
+        found[name if met[name] == 1 else f"{name} ({met[name]})"] = sha256_of(file)
     return found
 
 

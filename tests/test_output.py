@@ -98,6 +98,18 @@ def test_overwrite_replaces_all_of_it(tmp_path):
     assert names(tmp_path / "d") == {RUN_FILE}
 
 
+def test_inputs_of_one_name_in_folders_of_one_name_all_count(tmp_path):
+    sources = [tmp_path / name / "views" / "views.json" for name in "ab"]
+    for source in sources:
+        source.parent.mkdir(parents=True)
+        source.write_text("one")
+    with output(tmp_path / "d", inputs=sources):
+        pass
+    sources[0].write_text("two")
+    with pytest.raises(FluoroError, match="its inputs have changed"):
+        output(tmp_path / "d", inputs=sources, resume=True)
+
+
 def test_two_processes_do_not_write_into_one_folder(tmp_path, monkeypatch):
     """A lock belongs to an open file, so that two in one process are like two processes."""
     monkeypatch.setattr(module, "PATIENCE_S", 0.2)

@@ -39,11 +39,17 @@ def table() -> dict[str, Any]:
     return together
 
 
+def without_accents(text: str) -> str:
+    """Latin letters as English has them: Müller -> Muller, Größe -> Grosse. Letters of other scripts stay."""
+    apart = unicodedata.normalize("NFKD", text.translate(LIGATURES))
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))
+
+
 @lru_cache(maxsize=1 << 17)
 def normalised(text: str) -> str:
     """Lower case, no accents, punctuation or articles, single spaces: what counts as typed alike."""
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text.translate(LIGATURES)).encode("ascii", "ignore").decode()
+        text = without_accents(text).encode("ascii", "ignore").decode()
     plain = NOT_PLAIN.sub(" ", text.lower())
     if HAS_DIGIT.search(plain):
         plain = GLUED.sub(r" \1 ", plain)

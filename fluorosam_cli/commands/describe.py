@@ -70,13 +70,14 @@ def describe(
     own, meshes = _own(tools or [])
     asking = Asking(LanguageModel(llm, base_url, parallel, rate, timeout), per_name) if llm else None
     to_ask = [q for q in questions(chosen, asking) if not asking.llm.cached(q)] if asking else []
+    for option in NOT_CONFIGURATION:
+        stage.resolved.pop(option, None)
+    folder = stage.output("descriptions.json", inputs=meshes)
     if stage.dry_run:
         return stage.plan(**_plan(chosen, templates, to_ask, asking, price, own))
     if asking and to_ask:
         asking.llm.check_ready()
-    for option in NOT_CONFIGURATION:
-        stage.resolved.pop(option, None)
-    with stage.output("descriptions.json", inputs=meshes) as output:
+    with folder as output:
         if output.finished:
             return {"names": len(chosen) + len(own), "descriptions": "complete already"}
         counts = run(output, chosen, templates, stage.seed, asking, stage.track, own)

@@ -26,9 +26,10 @@ def export(
     from fluorosam_cli.prediction.onnx_export import HEADER, export_onnx, load_exportable
 
     exportable = load_exportable(checkpoint)
+    folder = stage.output(HEADER, inputs=[exportable.folder / CHECKPOINT])
     if stage.dry_run:
         return stage.plan(checkpoint=str(exportable.folder), phrases=len(exportable.phrases))
-    with stage.output(HEADER, inputs=[exportable.folder / CHECKPOINT]) as output:
+    with folder as output:
         if not output.finished:
             output.finish(export_onnx(exportable, output.path, stage.track))
             output.done = 1

@@ -83,14 +83,15 @@ def pack(
     _list([problem for source in found for problem in source.problems])
     images = len(plan.pictures)
     split = {name: sum(s == name for s in plan.cases.values()) for name in SPLITS}
-    if stage.dry_run:
-        return stage.plan(images=images, cases=split, structures=len(plan.structures), phrases=len(plan.phrases))
     inputs = [file for source in found for file in source.headers]
     inputs += [folder / "descriptions.json" for folder in descriptions]
     inputs += [Path(file) for file, value in zip((val, test), held, strict=True) if not isinstance(value, float)]
     inputs += [] if patients is None else [patients]
     stage.resolved["images_sha256"] = [source.content_sha256() for source in found if source.content_sha256]
-    with stage.output(HEADER, inputs=inputs) as output:
+    folder = stage.output(HEADER, inputs=inputs)
+    if stage.dry_run:
+        return stage.plan(images=images, cases=split, structures=len(plan.structures), phrases=len(plan.phrases))
+    with folder as output:
         if output.finished:
             header = read_header(output.path / HEADER, Shards)
             output.skipped = images

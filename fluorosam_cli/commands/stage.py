@@ -5,6 +5,7 @@ registers it with the common options added. The function validates its inputs, r
 `--dry-run`, writes inside `with stage.output(...) as output:` and returns the summary to print.
 """
 
+import glob
 import inspect
 import json
 import logging
@@ -179,11 +180,12 @@ def _keep_inputs(stage: Stage) -> None:
         if isinstance(value, (list, tuple)):
             for item in value:
                 yield from named(item)
-        elif isinstance(value, (Path, str)) and os.path.exists(value):
-            yield Path(value)
+        elif isinstance(value, (Path, str)):
+            yield from map(Path, [value] if os.path.exists(value) else glob.glob(str(value), recursive=True))
 
-    for option, value in stage.resolved.items():
-        for path in named(value) if option not in NOT_CONFIGURATION else ():
+    given = {option: value for option, value in stage.resolved.items() if option not in NOT_CONFIGURATION}
+    for value in (*given.values(), stage.options["config"]):
+        for path in named(value):
             if path.resolve().is_relative_to(stage.folder.resolve()):
                 raise UsageError(
                     f"{path}: lies in {stage.folder}, which --overwrite would empty", "give another folder with -o"

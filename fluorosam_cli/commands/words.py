@@ -34,10 +34,10 @@ def words(
     encoder = load_text_encoder(text_encoder)
     config = config_of(preset, encoder.dim)
     counts = {"names": len({phrase.structure for phrase in phrases}), "phrases": len(phrases)}
+    folder = stage.output(HEADER, inputs=[] if descriptions is None else [descriptions / "descriptions.json"])
     if stage.dry_run:
         return stage.plan(**counts)
-    inputs = [] if descriptions is None else [descriptions / "descriptions.json"]
-    with stage.output(HEADER, inputs=inputs) as output:
+    with folder as output:
         if output.finished:
             return {**counts, "words": "complete already"}
         features = phrase_features(encoder, phrases, stage.track)

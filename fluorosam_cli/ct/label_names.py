@@ -20,6 +20,7 @@ from fluorosam_cli.ct.volume import label_counts
 from fluorosam_cli.errors import FluoroError
 
 LABELS_JSON = "labels.json"
+CHANNELS = ("channel_names", "modality")  # tables in nnU-Net's data sets that are not of labels
 ALIASES = {  # beginnings of names that MOOSE, Slicer and others spell differently
     "phalanges_foot": "phalanges_feet",
     "fingers": "phalanges_hand",
@@ -179,11 +180,12 @@ def segments_in_header(path: Path) -> IdNames | None:
     return {int(value): fields[f"{segment}_name"] for value, segment in zip(values, segments, strict=True)} or None
 
 
-def table_beside(path: Path, stem: str) -> IdNames | None:
-    """The label table that lies beside the volume `path`, or None.
+def table_beside(path: Path, stem: str) -> tuple[Path, IdNames] | None:
+    """The label table that lies beside the volume `path`, and its file, or None.
 
     First found: `STEM.json` or `.csv`; MOOSE's `MODEL_organ_indices.json` for `MODEL_segmentation_...`;
-    `labels.json` or `.csv`; nnU-Net's `dataset.json`, there or in the folder above.
+    `labels.json` or `.csv`; nnU-Net's `dataset.json`, there or in the folder above. JSON that dcm2niix writes beside a
+    volume (`STEM.json`) is no table.
     """
     folder = path.parent
     model = re.split("segmentation_", stem, maxsplit=1)[0] if "segmentation_" in stem else None
@@ -197,7 +199,11 @@ def table_beside(path: Path, stem: str) -> IdNames | None:
         folder.parent / "dataset.json",
     ):
         if file.is_file():
-            return _csv_table(file) if file.suffix == ".csv" else _json_table(file)
+            table = _csv_table(file) if file.suffix == ".csv" else _json_table(file)
+            if table is not None:
+                return file, table
+            if file.stem != stem:
+                raise FluoroError(f"{file}: holds no label table", 'write it as {"1": "spleen", "2": "liver", ...}')
     return None
 
 
@@ -206,18 +212,20 @@ def our_table() -> IdNames:
     return {structure.label_id: structure.name for structure in structures()}
 
 
-def _json_table(file: Path) -> IdNames:
+def _json_table(file: Path) -> IdNames | None:
     try:
         data = json.loads(file.read_bytes())
     except ValueError as error:
         raise FluoroError(f"{file}: not valid JSON ({error})", "mend it, or move it away") from error
     known = data if isinstance(data, dict) else {}
-    for candidate in (known, known.get("labels"), *known.values()):  # nnU-Net has other tables beside its labels
+    if isinstance(labels := known.get("labels"), dict) and any(isinstance(value, list) for value in labels.values()):
+        raise FluoroError(f"{file}: its labels are regions of several values", "give each value its own name")
+    for candidate in (known, labels, *(value for key, value in known.items() if key not in CHANNELS)):
         if isinstance(candidate, dict) and candidate:
             pairs = [_entry(key, value) for key, value in candidate.items()]
             if all(pairs):
                 return dict(pair for pair in pairs if pair)
-    raise FluoroError(f"{file}: holds no label table", 'write it as {"1": "spleen", "2": "kidney_right", ...}')
+    return None
 
 
 def _entry(key: str, value: object) -> tuple[int, str] | None:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -46,7 +47,10 @@ class LabelSource(NamedTuple):
     form: Form
 
     def sha256(self) -> str:
-        return digest_of(Source(file) for file in self.files)
+        """Of the files, and of the tables beside them that name their labels."""
+        volumes = self.files if self.form == "label volume" else ()
+        tables = dict.fromkeys(table[0] for file in volumes if (table := table_beside(file, _stem(file.name))))
+        return digest_of(Source(file) for file in (*self.files, *tables))
 
 
 def find_labels(path: Path, scan: Scan, single: bool = False) -> LabelSource:
@@ -84,8 +88,7 @@ def read_labels(source: LabelSource, ct: Volume, labels_map: LabelsMap | None = 
     labels_map = labels_map or LabelsMap()
     notes: list[str] = []
     if source.form == "label volume" and len(source.files) == 1:
-        volume = _on_grid(_read_volume(source.files[0], labels_map), ct, str(source.files[0]), notes)
-        return volume, notes
+        return _volume_on_grid(source.files[0], ct, labels_map, notes), notes
     parts: list[tuple[int, int, np.ndarray]] = []
     for label_id, mask in _parts(source, ct, labels_map, notes):
         inside = np.flatnonzero(mask).astype(np.int64 if mask.size > 2**31 else np.int32)
@@ -183,7 +186,7 @@ def _parts(
             if label_id := ours[_stem(file.name)]:  # pyright: ignore[reportPossiblyUnboundVariable]
                 yield label_id, _on_grid(_read_mask(file), ct, str(file), notes).array > 0
         else:
-            array = _on_grid(_read_volume(file, labels_map), ct, str(file), notes).array
+            array = _volume_on_grid(file, ct, labels_map, notes).array
             for label_id in np.unique(array):
                 if label_id:
                     yield int(label_id), array == label_id
@@ -197,17 +200,20 @@ def _read_volume(path: Path, labels_map: LabelsMap) -> Volume:
         names = table_in_header(path)
     elif file.endswith(NRRD_SUFFIXES):
         names = segments_in_header(path)
-    names = names or table_beside(path, _stem(path.name)) or our_table()
+    beside = None if names else table_beside(path, _stem(path.name))
+    names = names or (beside[1] if beside else our_table())
     return Volume(to_our_ids(volume.array, names, str(path), labels_map), volume.world_from_voxel)
 
 
 def _read_mask(path: Path) -> Volume:
+    """A file of 0 and one other value, usually 1 or 255."""
     volume = _read_whole_numbers(path)
-    if volume.array.max() > 1:
+    values = np.unique(volume.array)
+    if len(values[values > 0]) > 1:
         raise FluoroError(
-            f"{path}: holds labels up to {volume.array.max()}, a mask of 0 and 1 is needed", "check the file"
+            f"{path}: holds {len(values[values > 0])} labels, a mask of 0 and 1 is needed", "check the file"
         )
-    return volume
+    return Volume((volume.array > 0).astype(np.uint8), volume.world_from_voxel)
 
 
 def _read_whole_numbers(path: Path) -> Volume:
@@ -234,6 +240,26 @@ def _read_whole_numbers(path: Path) -> Volume:
 
 
 # --- grids ------------------------------------------------------------------------------------------------------------
+
+
+def _volume_on_grid(file: Path, ct: Volume, labels_map: LabelsMap, notes: list[str]) -> Volume:
+    labels = _read_volume(file, labels_map)
+    if _ends_inside(standardise(labels, fill=0, nearest=True, subject=str(file)), ct):
+        notes.append(f"{file}: ends inside the scan; what its border cuts counts as whole")
+    return _on_grid(labels, ct, str(file), notes)
+
+
+def _ends_inside(labels: Volume, ct: Volume) -> bool:
+    """Whether something labelled touches a border of the labels' grid beyond which the scan goes on."""
+    labels_from_ct = np.linalg.inv(labels.world_from_voxel) @ ct.world_from_voxel
+    ends = product(*((0, size - 1) for size in ct.array.shape[::-1]))
+    corners = np.array(list(ends)) @ labels_from_ct[:3, :3].T + labels_from_ct[:3, 3]
+    sizes = labels.array.shape[::-1]
+    return any(
+        (corners[:, axis].min() < -1 and labels.array.take(0, axis=2 - axis).any())
+        or (corners[:, axis].max() > sizes[axis] and labels.array.take(-1, axis=2 - axis).any())
+        for axis in range(3)
+    )
 
 
 def _on_grid(labels: Volume, ct: Volume, subject: str, notes: list[str]) -> Volume:

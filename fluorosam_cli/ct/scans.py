@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fluorosam_cli.anatomy.wording import without_accents
 from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.ct.dicom import NO_SERIES, NoCT, SeriesId, Slice, read_slices
 from fluorosam_cli.ct.layout import VOLUME_SUFFIXES, read_hu, read_layout, stem_of
@@ -133,11 +134,11 @@ def read_scan(scan: Scan) -> Volume:
 
 
 def case_name(source: Source) -> str:
-    """The scan's name in letters, digits, `.`, `_`, `-`; a hash of it where another script leaves none of them."""
+    """The scan's name in plain letters, digits, `.`, `_`, `-`; with a hash of it where it has other letters."""
     name = original_name(source)
-    if safe := re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip("._-"):
-        return safe
-    return "case" if name.isascii() else f"case-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    latin = without_accents(name)
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", latin).lstrip("._-") or "case"
+    return safe if latin.isascii() else f"{safe}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def original_name(source: Source) -> str:
@@ -251,7 +252,7 @@ def _no_ct(source: Source, subject: str) -> str | None:
         return None
     if layout.cannot_be_hu:
         return "its voxel type has no values below 0, a CT in HU has some"
-    return f"{slices} slices, at least {MIN_SLICES} are needed" if slices < MIN_SLICES else None
+    return f"{_count(range(slices), 'slice')}, at least {MIN_SLICES} are needed" if slices < MIN_SLICES else None
 
 
 def _add_series(found: Iterable[Series], wanted: str | None, scans: dict[str, Scan], skipped: list[Skipped]) -> None:

@@ -55,7 +55,7 @@ class Volume:
 
 def check_grid(subject: str, shape: Sequence[int], affine: np.ndarray) -> None:
     """Raise FluoroError unless `shape` is 3D, of a size that fits in memory, and the affine is plausible in mm."""
-    if len(shape) != 3 or min(shape) < 2:
+    if len(shape) != 3 or min(shape) < 1:
         raise FluoroError(
             f"{subject}: shape is {tuple(map(int, shape))}, a 3D volume is needed", "give one 3D CT per file"
         )

@@ -44,20 +44,19 @@ def plan_pack(
 ) -> PackPlan:
     """Merge the sources and split their cases.
 
-    Cases of one name are one case, wherever they lie, and so are cases of one sha256: no person is in two splits.
+    Cases of one name are one case, wherever they lie, and so are cases of one sha256: no person is in two splits. Held
+    cases may be listed by any of their names.
     Raises FluoroError when an input is missing or unfinished or a structure has no words, UsageError when no case is
     left for training.
     """
     filters(codec)  # raises where it is not installed
-    first: dict[str, str] = {}  # sha256 -> the name it was met under first
-    for source in sources:
-        for name, digest in source.case_sha256.items():
-            first.setdefault(digest, name)
+    known_as = _cases_by_name(sources)
     pictures = [
-        Planned(source, number, first.get(source.case_sha256.get(case, ""), case))
-        for source in sources
-        for number, case in enumerate(source.cases)
+        Planned(source, number, known_as[case]) for source in sources for number, case in enumerate(source.cases)
     ]
+    val, test = (
+        [known_as.get(name, name) for name in held] if isinstance(held, Collection) else held for held in (val, test)
+    )
     structures = sorted({name for source in sources for name in source.names})
     phrases = _phrases(descriptions, set(structures))
     wordless = set(structures) - {p.structure for p in phrases if p.split == "train"}
@@ -75,6 +74,25 @@ def plan_pack(
         size_px=size_px,
         codec=codec,
     )
+
+
+def _cases_by_name(sources: Sequence[Source]) -> dict[str, str]:
+    """The one name of each case for every name it has: names of one sha256 are joined, and sha256s of one name."""
+    joined: dict[str, str] = {}  # name or sha256 -> another of the same case, the one name -> itself
+
+    def one_name(key: str) -> str:
+        while joined.setdefault(key, key) != key:
+            key = joined[key]
+        return key
+
+    for source in sources:
+        for case in dict.fromkeys(source.cases):
+            name, digest = one_name(case), source.case_sha256.get(case)
+            if digest in joined:
+                joined[name] = one_name(digest)
+            elif digest is not None:
+                joined[digest] = name
+    return {name: one_name(name) for source in sources for name in source.cases}
 
 
 def _phrases(folders: Sequence[Path], structures: set[str]) -> list[ShardsPhrase]:

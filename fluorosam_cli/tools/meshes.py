@@ -14,7 +14,9 @@ An optional `tools.toml` in the folder describes them, one table per file name w
 Only geometry is read: materials and textures an OBJ points to are never opened, and nothing is fetched.
 """
 
+import hashlib
 import io
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fluorosam_cli.anatomy.structures import groups, names, structures
+from fluorosam_cli.anatomy.wording import without_accents
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.tools.catalogue import PLACEMENTS, Mesh, Tool, catalogue, families, parts
 
@@ -79,7 +82,10 @@ def _files(folder: Path) -> list[tuple[Path, Mapping[str, Any]]]:
 
 
 def _name(path: Path) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "tool"
+    """The file's name in plain letters, digits and underscores; with a hash of it where it has other letters."""
+    latin = without_accents(path.stem.lower())
+    name = re.sub(r"[^a-z0-9]+", "_", latin).strip("_") or "tool"
+    return name if latin.isascii() else f"{name}_{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"
 
 
 @cache

@@ -130,6 +130,24 @@ def test_a_bad_scan_leaves_what_overwrite_would_have_replaced(fluoro, scans, tmp
     assert contents(tmp_path / "ct") == before
 
 
+@pytest.mark.parametrize("kind", ["glob", "config"])
+def test_overwrite_keeps_what_the_command_reads(fluoro, scans, tmp_path, kind):
+    out = tmp_path / "ct"
+    assert fluoro("segment-ct", scans / "a.nii.gz", "--labels", scans / "labels", "-o", out)[0] == 0
+    (out / "my.toml").write_text("seed = 1\n")
+    before = contents(out)
+    given = [out / "*" / "ct.nii.gz"] if kind == "glob" else [scans / "a.nii.gz", "--config", out / "my.toml"]
+    code, _, err = fluoro("segment-ct", *given, "--labels", scans / "labels", "-o", out, "--overwrite")
+    assert (code, "which --overwrite would empty" in err) == (2, True)
+    assert contents(out) == before
+
+
+def test_a_volume_of_one_slice_is_no_ct(fluoro, scans, tmp_path):
+    save(scans / "localiser.nii.gz", hu()[:, :, :1])
+    _, _, err = fluoro("segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--verbose")
+    assert "localiser.nii.gz: 1 slice, at least 10 are needed" in err
+
+
 def test_one_label_file_for_several_scans_is_wrong_usage(fluoro, scans, tmp_path):
     code, _, err = fluoro("segment-ct", scans, "--labels", scans / "labels" / "a.nii.gz", "-o", tmp_path / "ct")
     assert code == 2

@@ -146,8 +146,40 @@ def test_ids_without_a_name_are_listed(tmp_path, ct, ids):
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"labels": {"spleen": [1, 2]}}', '{"1": 5}'])
 def test_labels_json_without_a_table_is_refused(tmp_path, ct, ids, text):
     (tmp_path / "labels.json").write_text(text)
-    with pytest.raises(FluoroError, match=r"labels\.json: (not valid JSON|holds no label table)"):
+    with pytest.raises(FluoroError, match=r"labels\.json: (not valid JSON|holds no label|its labels are regions)"):
         imported(save(tmp_path / "seg.nii.gz", ids), ct)
+
+
+def test_other_json_beside_a_volume_is_no_table(tmp_path, ct, ids):
+    (tmp_path / "seg.json").write_text('{"Modality": "CT", "EchoTime": 1}')  # as dcm2niix writes it
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}}')
+    result = imported(save(tmp_path / "seg.nii.gz", np.minimum(ids, 1)), ct)
+    np.testing.assert_array_equal(result == structure("liver").label_id, ids > 0)
+
+
+def test_a_corrected_table_makes_other_labels(tmp_path, ids):
+    source = LabelSource((save(tmp_path / "seg.nii.gz", ids),), "label volume")
+    digests = {source.sha256()}
+    for name in ("liver", "spleen"):
+        (tmp_path / "labels.json").write_text(json.dumps({"1": name}))
+        digests.add(source.sha256())
+    assert len(digests) == 3
+
+
+def test_labels_that_end_inside_the_scan_are_remarked_on(tmp_path, ct, ids):
+    path = save(tmp_path / "seg.nii.gz", ids[:, :, :3])
+    labels, notes = read_labels(LabelSource((path,), "label volume"), ct)
+    assert notes == [f"{path}: ends inside the scan; what its border cuts counts as whole"]
+    inner = np.zeros_like(ids)[:, :, :3]
+    inner[1:3, 1:4, 1] = 1
+    labels, notes = read_labels(LabelSource((save(path, inner),), "label volume"), ct)
+    assert notes == []
+    assert np.count_nonzero(labels.array) == 6
+
+
+def test_masks_may_be_of_any_one_value(tmp_path, ct, ids):
+    save(tmp_path / "m" / "liver.nii.gz", np.where(ids == 1, 255, 0).astype(np.uint8))
+    np.testing.assert_array_equal(imported_masks(tmp_path, ct) == structure("liver").label_id, ids == 1)
 
 
 def test_a_damaged_table_in_the_header_is_refused(tmp_path, ct, ids):
@@ -183,7 +215,8 @@ def test_labels_of_part_of_the_scan_are_put_in_their_place(tmp_path, ct, ids):
     part = ids[1:, :, 2:5]
     expected = np.zeros_like(ids)
     expected[1:, :, 2:5] = part
-    np.testing.assert_array_equal(imported(save(tmp_path / "seg.nii.gz", part, affine), ct), expected)
+    source = LabelSource((save(tmp_path / "seg.nii.gz", part, affine),), "label volume")
+    np.testing.assert_array_equal(read_labels(source, ct)[0].array.T[::-1, ::-1], expected)
 
 
 def test_labels_on_flipped_and_permuted_axes_are_turned_back(tmp_path, ct, ids):
@@ -294,7 +327,7 @@ def test_a_mask_with_a_name_we_do_not_know_is_refused(tmp_path, ct, ids):
 
 def test_a_mask_with_several_labels_is_refused(tmp_path, ct, ids):
     save(tmp_path / "m" / "spleen.nii.gz", ids)
-    with pytest.raises(FluoroError, match=r"spleen\.nii\.gz: holds labels up to 3"):
+    with pytest.raises(FluoroError, match=r"spleen\.nii\.gz: holds 3 labels"):
         imported_masks(tmp_path, ct)
 
 

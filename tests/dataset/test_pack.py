@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from fluorosam_cli.contracts import (
     Views,
     ViewsCase,
 )
-from fluorosam_cli.dataset.pack import split_cases
+from fluorosam_cli.dataset.pack import _cases_by_name, split_cases
 from fluorosam_cli.dataset.rendered import absent, looked_for
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.render.integrals import write_integrals, write_travel
@@ -162,6 +163,22 @@ def test_a_full_disk_is_one_error(inputs, tmp_path):
     assert "file too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "shards").glob("*.h5"))
+
+
+def test_names_and_scans_of_one_case_are_joined():
+    sources = [
+        SimpleNamespace(cases=names, case_sha256=dict(zip(names, digests, strict=True)))
+        for names, digests in ((["p1", "q"], ["x", "z"]), (["p2"], ["x"]), (["p2"], ["y"]), (["p3"], ["y"]))
+    ]
+    found = _cases_by_name([*sources, SimpleNamespace(cases=["own"], case_sha256={})])
+    assert len({found[name] for name in ("p1", "p2", "p3")}) == 1
+    assert (found["q"], found["own"]) == ("q", "own")
+
+
+def test_a_dry_run_refuses_a_folder_as_the_run_would(fluoro, inputs):
+    views, words = inputs
+    code, _, err = fluoro("pack", views, "--descriptions", words, "--dry-run", "-o", words)
+    assert (code, "not empty" in err) == (1, True)
 
 
 def test_inputs_are_never_overwritten_or_taken_twice(fluoro, inputs, tmp_path):

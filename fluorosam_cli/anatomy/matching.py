@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fluorosam_cli.anatomy.marks import marks
-from fluorosam_cli.anatomy.wording import content_bag, normalised, small_words, table
+from fluorosam_cli.anatomy.wording import content_bag, counts, normalised, small_words, table
 
 EXACT, SAME_WORDS, MOST = 1.0, 0.97, 0.95  # typed alike; the same words otherwise; the most that shared words reach
 SPELLING_CUTOFF = 0.72  # difflib's ratio below which two words are not misspellings of each other
@@ -95,7 +95,7 @@ def _likenesses(index: Index, text: str) -> list[tuple[str, float]]:
     scores = []
     for position in sorted(shared):
         name, bag, phrase = index.rows[position]
-        if bag == asked:
+        if bag == asked and (not stated.numbers or counts(text) == counts(phrase)):
             scores.append((name, SAME_WORDS))
             continue
         score = MOST * 2 * shared[position] / (total + sum(index.weight[word] for word in bag))

@@ -84,6 +84,14 @@ def content_bag(text: str) -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
+def counts(text: str) -> bool:
+    """Whether its number says how many, "five left ribs", and not which one: "fifth left rib", "left rib five"."""
+    unsaid = {*small_words(), "left", "right", *SAME_WORDS}
+    number, after, *others = [*(word for word in normalised(text).split() if word not in unsaid), "", ""]
+    is_number = number.isdigit() or number in table()["numbers"]["cardinal"]
+    return is_number and not GLUED.search(f"0{after}") and any(map(_is_plural, (after, *others)))
+
+
 def is_side_letter(word: str, after: str) -> bool:
     """Whether this letter says a side: "L femur", not "L-plate"."""
     return word in ("l", "r") and after not in table()["small"]["letter_shapes"]
@@ -93,8 +101,12 @@ def is_side_letter(word: str, after: str) -> bool:
 def _same(word: str) -> str:
     if word in _numbers():
         return _numbers()[word]
-    word = word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    word = word[:-1] if _is_plural(word) else word
     return SAME_WORDS.get(word, word)
+
+
+def _is_plural(word: str) -> bool:
+    return len(word) > 3 and word.endswith("s") and not word.endswith("ss")
 
 
 @cache

@@ -209,10 +209,14 @@ def _fresh_folder(parent: Path, stem: str) -> Path:
 def _warn_of_words(prompts: "list[Prompt]", predictor: "Predictor") -> None:
     from fluorosam_cli.prediction.understanding import understand_for
 
-    for prompt in prompts:
-        if prompt.text is not None and (remark := (words := understand_for(predictor, prompt.text)).remark):
-            known = f" (known to the network: {predictor.known(prompt.text):.2f})" if words.how == "unknown" else ""
-            log.warning("warning: %s%s", remark, known)
+    trained = {None, *predictor.checkpoint.structures}
+    for text in (prompt.text for prompt in prompts if prompt.text is not None):
+        words = understand_for(predictor, text)
+        if words.remark:
+            known = f" (known to the network: {predictor.known(text):.2f})" if words.how == "unknown" else ""
+            log.warning("warning: %s%s", words.remark, known)
+        if trained.isdisjoint(words.structures):
+            log.warning('warning: "%s": this model has not been trained on it; the mask may be a guess', text)
 
 
 def _report(header: "Prediction", folder: Path, formats: list[str]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fluorosam_cli.prediction.predictor import Predictor
 
 NEAREST = 3
+LONGEST = 3  # items of a list that are one name together
 _BETWEEN = re.compile(r"[,;&+]|\band\b", re.IGNORECASE)  # the items of a list
 _BOTH = re.compile(rf"{_BETWEEN.pattern}|/|\b(et|or|both|bilateral)\b", re.IGNORECASE)  # two sides that are meant
 _PICTURE = re.compile(r"\b(image|picture|photo|film|screen|monitor|viewer)\b", re.IGNORECASE)
@@ -73,13 +74,32 @@ def parted(text: str) -> list[str]:
 
     The side of "left femur and tibia" holds for all of them that have one.
     """
-    parts = [part.strip() for part in _BETWEEN.split(text) if part.strip()]
+    parts = _items(text)
     if len(parts) < 2 or understand(text).how != "unknown":
         return [text]
     side = marks(parts[0].split()[0]).sides
     if len(side) == 1:
         parts = [_sided(part, *side) for part in parts]
     return parts if all(understand(part).how != "unknown" for part in parts) else [text]
+
+
+def _items(text: str) -> list[str]:
+    """What stands between commas and "and", unless it names something only together: "left and right lung"."""
+    cuts = [0, *(end for found in _BETWEEN.finditer(text) for end in found.span()), len(text)]
+    spans = [span for span in zip(cuts[::2], cuts[1::2], strict=True) if text[slice(*span)].strip()]
+    items: list[str] = []
+    while spans:
+        runs = [text[spans[0][0] : end].strip() for _, end in spans[:LONGEST]]
+        alone = [_is_known(text[slice(*span)]) for span in spans[:LONGEST]]
+        together = [n for n in range(2, len(runs) + 1) if not all(alone[:n]) and _is_known(runs[n - 1])]
+        count = max(together, default=1)
+        items.append(runs[count - 1])
+        del spans[:count]
+    return items
+
+
+def _is_known(text: str) -> bool:
+    return understand(text.strip()).how == "known"
 
 
 def _sided(part: str, side: str) -> str:

@@ -31,6 +31,9 @@ def in_a_folder_with_an_image(tmp_path, monkeypatch):
         ("left kidney and lung", ["kidney_left", "lung_above_diaphragm_left"]),  # whose side is the whole list's
         ("right femur, 5th rib and liver", ["femur_right", "liver", "rib_right_5"]),
         ("heart and left kidney", ["heart", "kidney_left"]),
+        ("left and right femur and heart", ["femora", "heart"]),  # what is a name only together stays together
+        ("femur, left; femur, right", ["femur_left", "femur_right"]),
+        ("left femur, right femur, heart", ["femur_left", "femur_right", "heart"]),
     ],
 )
 def test_a_list_of_known_phrases_is_as_many_masks(fluoro, tiny_checkpoint, tmp_path, typed, files):
@@ -62,6 +65,21 @@ def test_a_side_of_the_picture_is_not_the_patients(fluoro, tiny_checkpoint):
     for words, expected in (("lung on the left of the image", said), ("left lung", ""), ("heart in the film", "")):
         code, _, err = fluoro("predict", "img.png", words, "--model", tiny_checkpoint, "-o", "p", "--overwrite")
         assert (code, said in err) == (0, bool(expected)), err
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [("5th left rib", True), ("twelve left ribs", False), ("five metatarsals", True), ("fifth metatarsal", False)],
+)
+def test_how_many_is_not_which(words, known):
+    assert (understand(words).how == "known") == known
+
+
+def test_what_the_model_has_not_learnt_is_said(fluoro, tmp_path):
+    code, _, err = fluoro("predict", "img.png", "mandible", "heart", "-o", "p")
+    assert code == 0, err
+    assert '"mandible": this model has not been trained on it' in err
+    assert '"heart": this model' not in err
 
 
 @pytest.mark.parametrize(("words", "how"), [("right left lung", "unknown"), ("left and right lung", "known")])

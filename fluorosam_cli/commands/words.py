@@ -23,7 +23,7 @@ def words(
         bool, typer.Option("--report", help="Also measure them on held-out phrases: report.md and report.json.")
     ] = False,
 ) -> dict[str, object]:
-    """Learn the words of structures and tools, before any image is seen. `fluoro train` does it itself without."""
+    """Learn the words of structures and tools, before any image is seen. `fluoro train` does this if you do not."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on few cores
     from fluorosam_cli.model.fluorosam import preset as config_of
     from fluorosam_cli.text.encoder import load_text_encoder

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fluorosam_cli.text.encoder import TextEncoder
 
 PROMPTS_AT_ONCE = 16  # bounds the decoder's memory
+CACHED_TEXTS = 4096  # phrases whose vectors are kept
 MASK_MARGIN = 0.01  # a mask given as a prompt is believed to that probability
 
 
@@ -90,7 +91,7 @@ class Predictor:
         self._threshold_logit = math.log(threshold / (1 - threshold))
         self._features: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, torch.Tensor] = {}  # what the network makes of them
-        self._nearest: dict[tuple[str, ...], list[str]] = {}  # words and phrases -> the phrases, nearest first
+        self._nearest: dict[tuple[str | int, ...], list[str]] = {}  # what `nearest` was asked -> its answer
         self._frame: Frame | None = None
         self._looks: list[tuple[Look, ImageFeatures]] = []
 
@@ -163,7 +164,7 @@ class Predictor:
 
     def nearest(self, text: str, phrases: Sequence[str], n: int) -> list[str]:
         """The `n` of the phrases whose tokens, before any quantiser, are nearest to that of the words; best first."""
-        key = (text, *phrases)
+        key = (text, n, *phrases)
         if key not in self._nearest:  # once, not at every click
             self._encode_texts([text])
             encoder = self._text_encoder()
@@ -172,8 +173,10 @@ class Predictor:
             with torch.inference_mode():
                 away = torch.cdist(mlp(self._features[text][None]), mlp(others))[0]
             order: list[int] = away.argsort(stable=True).tolist()
-            self._nearest[key] = [phrases[i] for i in order]
-        return self._nearest[key][:n]
+            if len(self._nearest) >= CACHED_TEXTS:
+                self._nearest.clear()
+            self._nearest[key] = [phrases[i] for i in order[:n]]
+        return self._nearest[key]
 
     def _decode(self, inputs: "list[_InputPrompt]", frame: Frame) -> Iterator[PredictedMasks]:
         told = []
@@ -204,6 +207,9 @@ class Predictor:
 
     def _encode_texts(self, texts: list[str]) -> None:
         """One phrase at a time: in company, the last digits would depend on the company."""
+        if len(self._features) >= CACHED_TEXTS:
+            self._features.clear()
+            self._tokens.clear()
         for text in texts:
             if text not in self._features:
                 features = torch.from_numpy(self._text_encoder().encode([text])).to(self._device)

@@ -1,5 +1,6 @@
 """`fluoro eval`: a model and images with known masks -> metrics and a report; or two of those side by side."""
 
+import inspect
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -68,8 +69,7 @@ def evaluate(
 ) -> dict[str, object]:
     """Measure a model on images with known masks, asked with words, clicks and boxes; write numbers and a report."""
     if compare:
-        if paths or model:
-            raise UsageError("--compare takes two finished evaluations and nothing else", "fluoro eval --compare a/ b/")
+        _check_alone(stage)
         return _compare(stage, *compare)
     chosen, data = _model_and_data(paths or [], model)
     from fluorosam_cli.artefacts import read_header
@@ -112,6 +112,16 @@ def evaluate(
         else:
             metrics = score(plan, segmenter, described, output, stage.track)
     return _summary(metrics)
+
+
+def _check_alone(stage: Stage) -> None:
+    """Raise UsageError where an option of this command's own, which --compare would pass over, is not its default."""
+    own = {key: parameter.default for key, parameter in inspect.signature(evaluate).parameters.items()}
+    others = stage.resolved.keys() & own.keys() - {"compare"}
+    given = [key for key in own if key in others and stage.resolved[key] not in (own[key], None, [])]
+    if given:
+        named = ", ".join("CHECKPOINT DATA" if key == "paths" else f"--{key.replace('_', '-')}" for key in given)
+        raise UsageError("--compare takes two finished evaluations and nothing else", f"leave out {named}")
 
 
 def _model_and_data(paths: list[str], model: str | None) -> tuple[str, Path]:

@@ -59,7 +59,7 @@ def serve(
     predictor = Predictor.from_checkpoint(model, device, threshold)
     encoder_of(predictor.checkpoint.text_encoder)  # what is wrong with it shows before the page does
     threading.Thread(target=complete, args=("L3", ()), daemon=True).start()  # reads the lexicon, which takes seconds
-    options = [*(["--model", model] * (model != "builtin")), *(["--threshold", f"{threshold:g}"] * (threshold != 0.5))]
+    options = [*(["--model", model] * (model != "builtin")), *(["--threshold", str(threshold)] * (threshold != 0.5))]
     app = create_app(predictor, Page(token, (host,), tuple(options)))
     config = uvicorn.Config(app, log_level="critical", server_header=False, timeout_graceful_shutdown=5)
     address = _address(host, listening.getsockname()[1], token)

@@ -140,7 +140,10 @@ def _read_png(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as picture:
-            array = _without_alpha(picture.convert("RGBA")) if picture.mode in WITH_ALPHA else np.asarray(picture)
+            if picture.mode in WITH_ALPHA:
+                array = _without_alpha(picture.convert("RGBA"))
+            else:
+                array = _grey_palette(picture) if picture.mode == "P" else np.asarray(picture)
     except UnidentifiedImageError:
         raise ValueError("not a readable image") from None
     if array.ndim == 3:
@@ -152,6 +155,12 @@ def _read_png(path: Path) -> np.ndarray:
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
         raise ValueError(f"not binary: it holds {len(values)} values from {values[0]} to {values[-1]}")
     return array != 0
+
+
+def _grey_palette(picture: Any) -> np.ndarray:
+    """What a palette of greys means (H, W, 3); of a coloured one its numbers (H, W), of which 0 is the ground."""
+    colours = np.asarray(picture.convert("RGB"))
+    return colours if (colours == colours[..., :1]).all() else np.asarray(picture)
 
 
 def _without_alpha(picture: Any) -> np.ndarray:

@@ -146,7 +146,10 @@ def read_prompts(path: Path, structures: Iterable[str]) -> Words:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
-            pairs = [(str(name), str(phrase)) for name, phrases in json.loads(text).items() for phrase in phrases]
+            lists = json.loads(text)
+            if not all(isinstance(phrases, list) for phrases in lists.values()):
+                raise TypeError
+            pairs = [(name, phrase) for name, phrases in lists.items() for phrase in phrases]
         else:
             pairs = [(row["structure"], row["phrase"]) for row in csv.DictReader(text.splitlines())]
         pairs = [(name.strip(), phrase.strip()) for name, phrase in pairs]

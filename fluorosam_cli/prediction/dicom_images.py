@@ -4,8 +4,8 @@ Values go the way of the grey-scale pipeline (PS3.4 N.2): modality LUT or rescal
 MONOCHROME1 or an inverse presentation LUT turns them. Colour becomes luma. No text of a header gets into a message.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,6 @@ from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, chec
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-log = logging.getLogger("fluoro")
-
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 RADIOGRAPHS = {
     STORAGE + kind
@@ -34,11 +32,12 @@ RADIOGRAPHS = {
 }
 KEYWORDS = (
     *("SOPClassUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape", "PresentationIntentType"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PatientOrientation"),
     *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
+    "NominalScannedPixelSpacing",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 # Where an enhanced object keeps, frame by frame, what others have at the top.
@@ -61,18 +60,14 @@ def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
     from fluorosam_cli.ct.decoder import stored_frames
 
     header = _header(path)
-    if hangs := _hangs(header):
-        log.warning("warning: %s: %s", path, hangs)
-    bits, high = header.get("BitsStored"), header.get("HighBit")
-    if bits and high is not None and high != bits - 1:
-        log.warning("warning: %s: HighBit is %d, values are read as if it were %d", path, high, bits - 1)
+    remarks = tuple(_remarks(header))
     try:
         with silenced():
             stored = stored_frames(Source(path), str(header.file_meta.TransferSyntaxUID), [n - 1 for n in numbers])
             for number, plane in zip(numbers, stored, strict=True):
                 view = _of_frame(header, number - 1)
                 pixels, turned = _shown(plane, view)
-                yield Plain(pixels, _bone_bright(view, turned), _spacing(view))
+                yield Plain(pixels, _bone_bright(view, turned), _spacing(view), remarks)
     except (FluoroError, GeneratorExit):
         raise
     except ValueError:
@@ -128,12 +123,36 @@ def _of_frame(header: "Dataset", index: int) -> "Dataset":
 
 
 def _shown(stored: np.ndarray, view: "Dataset") -> tuple[np.ndarray, bool]:
-    """What a viewer shows bright is bright; whether black and white of the stored values were exchanged for that."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut  # pyright: ignore[reportPrivateImportUsage]
+    """What a viewer shows bright is bright; whether black and white of the stored values were exchanged for that.
 
+    Padding (PS3.3 C.7.5.1.1.2) has no part in that, and is black.
+    """
     if stored.ndim == 3:
         return luma(stored), False  # windows are for grey values
     values = _without_unused_bits(stored, view)
+    padding = _is_padding(values, stored.dtype, view)
+    if padding.any() and not padding.all():
+        values = np.where(padding, values[~padding].min(), values)
+        shown = _presented(values, view)
+        shown[padding] = shown[~padding].min()
+    else:
+        shown = _presented(values, view)
+    return shown, bool(shown.flat[values.argmax()] < shown.flat[values.argmin()])
+
+
+def _is_padding(values: np.ndarray, stored_as: np.dtype, view: "Dataset") -> np.ndarray:
+    value, limit = view.get("PixelPaddingValue"), view.get("PixelPaddingRangeLimit")
+    if value is None:
+        return np.zeros(values.shape, bool)
+    ends = np.array([value, value if limit is None else limit])
+    ends = ends.astype(stored_as)  # some write the value of a signed image unsigned, or the other way round
+    return (values >= ends.min()) & (values <= ends.max())
+
+
+def _presented(values: np.ndarray, view: "Dataset") -> np.ndarray:
+    """Stored values, without bits that are not used, through the grey-scale pipeline."""
+    from pydicom.pixels import apply_modality_lut, apply_voi_lut  # pyright: ignore[reportPrivateImportUsage]
+
     if view.get("PresentationIntentType") == "FOR PROCESSING" and view.get("PixelIntensityRelationship") == "LIN":
         values = np.log1p(np.maximum(values, 0, dtype=np.float32))  # linear in the beam; films see its logarithm
     else:
@@ -144,8 +163,16 @@ def _shown(stored: np.ndarray, view: "Dataset") -> tuple[np.ndarray, bool]:
     if values.dtype == np.float64:
         values = values.astype(np.float32)
     inverse = view.get("PresentationLUTShape") == "INVERSE" or view.PhotometricInterpretation == "MONOCHROME1"
-    slope = float(view.get("RescaleSlope", 1) or 1)
-    return inverted(values) if inverse else values, inverse != (slope < 0)
+    return inverted(values) if inverse else values
+
+
+def _remarks(header: "Dataset") -> Iterator[str]:
+    """What of the header makes the picture or its masks other than one may expect."""
+    if hangs := _hangs(header):
+        yield hangs
+    bits, high = header.get("BitsStored"), header.get("HighBit")
+    if bits and high is not None and high != bits - 1:
+        yield f"HighBit is {high}, values are read as if it were {bits - 1}"
 
 
 def _hangs(header: "Dataset") -> str | None:
@@ -186,13 +213,21 @@ def _bone_bright(view: "Dataset", turned: bool) -> bool | None:
 
 
 def _spacing(view: "Dataset") -> PixelSpacing | None:
-    """Calibrated or corrected to the patient, else on the detector (PS3.3 10.7.1.3)."""
+    """Calibrated or corrected to the patient, else on the detector or the film that was scanned (PS3.3 10.7.1.3)."""
     imager, pixel = _pair(view.get("ImagerPixelSpacing")), _pair(view.get("PixelSpacing"))
-    if pixel and (view.get("PixelSpacingCalibrationType") or (imager and imager != pixel)):
+    if pixel and (view.get("PixelSpacingCalibrationType") or (imager and not _alike(imager, pixel))):
         return PixelSpacing(*pixel, "patient")
     if imager:
         return PixelSpacing(*imager, "detector")
-    return PixelSpacing(*pixel, "unknown") if pixel else None
+    if pixel:
+        return PixelSpacing(*pixel, "unknown")
+    scanned = _pair(view.get("NominalScannedPixelSpacing"))
+    return PixelSpacing(*scanned, "detector") if scanned else None
+
+
+def _alike(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """The same but for rounding."""
+    return all(isclose(a, b, rel_tol=1e-3) for a, b in zip(one, other, strict=True))
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

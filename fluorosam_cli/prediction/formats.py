@@ -40,7 +40,9 @@ def write_nifti(folder: Path, image: Path, header: Prediction, masks: Sequence[n
     import nibabel
 
     affine = nifti_affine(image)
-    if affine is None:
+    if affine is not None:
+        affine[:3, 3] += (header.frame - 1) * affine[:3, 2]  # the slice's own place in its stack
+    else:
         row_mm, column_mm = header.pixel_spacing_mm or (1.0, 1.0)
         affine = np.diag([-column_mm, -row_mm, 1.0, 1.0])  # RAS, rows downwards, as other writers of pictures have it
     stack = np.zeros((header.width, header.height, 1, len(masks)), np.uint8)

@@ -41,7 +41,7 @@ def nifti_affine(path: Path) -> np.ndarray | None:
     """The affine (4, 4) of a NIfTI file; None for every other file."""
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    return np.asarray(_nifti_image(path).affine)
+    return np.array(_nifti_image(path).affine)
 
 
 def _layout(path: Path) -> tuple[Layout, PixelSpacing | None]:

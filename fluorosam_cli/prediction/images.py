@@ -4,6 +4,7 @@ Pixels are read in `raster_images.py`, `dicom_images.py` and `grid_images.py`.
 """
 
 import glob
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fluorosam_cli.dataset.image_files import DICOM_SUFFIXES, GRID_SUFFIXES, ima
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.polarity import is_bone_bright
 from fluorosam_cli.prediction.radiograph import Found, Radiograph
+
+log = logging.getLogger("fluoro")
 
 KNOWN = "PNG, JPEG, TIFF, DICOM, NIfTI or NRRD"
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's grey
@@ -55,12 +58,25 @@ def read_image(path: Path | str, frame: int = 1, invert: bool | None = None) -> 
     return read_radiograph(Path(path), frame, invert).for_network
 
 
-def read_radiograph(path: Path, frame: int = 1, invert: bool | None = None) -> Radiograph:
-    """One frame, counted from 1. See `read_frames`."""
-    return next(read_frames(path, [frame], invert))
+def read_radiograph(path: Path, frame: int | None = None, invert: bool | None = None) -> Radiograph:
+    """One frame, counted from 1; None: of a file that has to hold just one. See `read_frames`."""
+    radiograph = next(read_frames(path, [1 if frame is None else frame], invert))
+    if frame is None and radiograph.frames > 1:
+        raise FluoroError(
+            f"{path}: holds {radiograph.frames} frames, one image is expected", "save the one that is meant by itself"
+        )
+    return radiograph
 
 
 def read_frames(path: Path, numbers: Sequence[int] | None = None, invert: bool | None = None) -> Iterator[Radiograph]:
+    """The frames of `frames_of`, with a warning for each of a file's remarks."""
+    for index, radiograph in enumerate(frames_of(path, numbers, invert)):
+        for remark in () if index else radiograph.remarks:
+            log.warning("warning: %s: %s", path, remark)
+        yield radiograph
+
+
+def frames_of(path: Path, numbers: Sequence[int] | None = None, invert: bool | None = None) -> Iterator[Radiograph]:
     """The frames of those numbers, ascending from 1, or all; upright as an EXIF tag says, values as a viewer has them.
 
     Colour becomes luma; transparent parts become black. `invert` True says that bone is dark, False that it is bright;
@@ -82,7 +98,7 @@ def read_frames(path: Path, numbers: Sequence[int] | None = None, invert: bool |
             bright, told = plain.bone_bright, "header"
         else:
             bright, told = is_bone_bright(pixels), "detected"
-        yield Radiograph(pixels, bright, told, plain.spacing, number, frames)
+        yield Radiograph(pixels, bright, told, plain.spacing, number, frames, plain.remarks)
 
 
 def probe(path: Path) -> Found:

@@ -40,6 +40,7 @@ class Radiograph:
     spacing: PixelSpacing | None = None
     frame: int = 1  # from 1, as DICOM counts
     frames: int = 1  # in the file
+    remarks: tuple[str, ...] = ()  # as of `Plain`
 
     @property
     def for_network(self) -> np.ndarray:
@@ -60,6 +61,7 @@ class Plain(NamedTuple):
     pixels: np.ndarray
     bone_bright: bool | None = None
     spacing: PixelSpacing | None = None
+    remarks: tuple[str, ...] = ()  # what the user should know of the file, without its name
 
 
 def inverted(pixels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ WHITE_IS_ZERO, PHOTOMETRIC, BITS, SAMPLE_FORMAT, UNSIGNED, SIGNED = 0, 262, 258,
 
 
 def probe(path: Path) -> Found:
-    return next(_opened(path, lambda image: iter([Found(getattr(image, "n_frames", 1), False)])))
+    return next(_opened(path, lambda image: iter([Found(_pages(image), False)])))
 
 
 def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
@@ -54,6 +54,11 @@ def _opened(path: Path, use: Callable[[Any], Iterator[Any]]) -> Iterator[Any]:
         raise _unreadable(path, error) from error
 
 
+def _pages(image: Any) -> int:
+    """Of a phone's MPO, a JPEG with pictures for other uses after its own, only the first counts."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
 def _grey(image: Any, tags: dict[int, Any]) -> np.ndarray:
     """A Pillow image of any mode, and its TIFF tags -> (H, W) uint8, uint16, int32, uint32 or float32."""
     from PIL import Image
@@ -69,7 +74,7 @@ def _grey(image: Any, tags: dict[int, Any]) -> np.ndarray:
     array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.uint8 and tags.get(SAMPLE_FORMAT) == (SIGNED,):
         array = array.view(np.int8).astype(np.int16)
-    if tags and deep:  # of these, Pillow leaves sign and polarity to us
+    if tags and (deep or image.mode == "F"):  # of these, Pillow leaves sign and polarity to us
         if array.dtype == np.int32 and tags.get(BITS) == (32,) and tags.get(SAMPLE_FORMAT, (UNSIGNED,)) == (UNSIGNED,):
             array = array.view(np.uint32)
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:

@@ -68,6 +68,18 @@ def test_own_radiographs_with_masks_pack_by_patient(fluoro, own_words, tmp_path)
         assert abs(sample.image[:50, :40] / 65535 - RADIOGRAPH / RADIOGRAPH.max()).max() < 0.03
 
 
+def test_a_stack_of_images_is_refused(fluoro, own_words, tmp_path):
+    own = tmp_path / "own"
+    (own / "masks/x").mkdir(parents=True)
+    (own / "images").mkdir()
+    Image.fromarray(LEFT).save(own / "masks/x/lung_left.png")
+    page = Image.fromarray(RADIOGRAPH)
+    page.save(own / "images/x.tif", save_all=True, append_images=[page])
+    code, _, err = fluoro("pack", own, "--descriptions", own_words, "--val", 0, "-o", tmp_path / "shards")
+    assert code == 1
+    assert "x.tif: holds 2 frames, one image is expected" in err
+
+
 def test_coco_polygons_and_run_lengths_pack(fluoro, own_words, tmp_path):
     (tmp_path / "own/images").mkdir(parents=True)
     for name in ("a.png", "b.png"):

@@ -44,6 +44,17 @@ def test_a_mask_may_be_what_is_not_transparent(folder, colour, alpha, mode):
     np.testing.assert_array_equal(masks["heart"], INSIDE)
 
 
+def test_palettes_of_greys_mean_their_greys_and_coloured_ones_their_numbers(folder):
+    greys, colours = (Image.fromarray(numbers.astype(np.uint8)).convert("P") for numbers in (~INSIDE, INSIDE))
+    greys.putpalette([255, 255, 255, 0, 0, 0])  # as of `quantize(2)`
+    colours.putpalette([0, 0, 0, 128, 0, 0])
+    for picture in (greys, colours):
+        picture.save(folder / "masks/p/heart.png")
+        masks, problems = read_masks(find_user_images(folder).images[0], SHAPE)
+        assert not problems
+        np.testing.assert_array_equal(masks["heart"], INSIDE)
+
+
 def test_a_mask_of_the_whole_image_is_none(folder):
     png(folder / "masks/p/heart.png", np.full(SHAPE, 255, np.uint8))
     masks, problems = read_masks(find_user_images(folder).images[0], SHAPE)

@@ -325,6 +325,9 @@ def test_an_image_that_shows_nothing_is_asked_for_what_is_absent(predictor, tmp_
         (("--model", "fluorosam:x.ckpt", "SHARDS"), "no published format"),
         (("--model", "sam:vit_b:none.pth", "SHARDS"), "none.pth: no such file"),
         (("--compare", "SHARDS", "SHARDS"), "metrics.json: not found"),
+        (("--compare", "SHARDS", "SHARDS", "CHECKPOINT"), "leave out CHECKPOINT DATA"),
+        (("--compare", "SHARDS", "SHARDS", "--limit", "3", "--noc", "0"), "leave out --noc, --limit"),
+        (("--compare", "SHARDS", "SHARDS", "--prompt-file", "a.csv", "--strict"), "leave out --prompt-file, --strict"),
     ],
 )
 def test_what_cannot_be_evaluated(fluoro, tiny_checkpoint, shards, tmp_path, monkeypatch, words, problem):

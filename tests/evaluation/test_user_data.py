@@ -100,6 +100,22 @@ def test_phrases_of_the_users_own(folder, tmp_path):
         assert read_prompts(tmp_path / name, open_source(folder, None).structures) == expected
 
 
+@pytest.mark.parametrize("phrases", ["pump", [None, "pump"], [5], {"pump": 1}, None])
+def test_phrases_that_are_no_list_of_texts_are_refused(folder, tmp_path, phrases):
+    (tmp_path / "words.json").write_text(json.dumps({"heart": phrases}))
+    with pytest.raises(FluoroError, match="nor JSON of names and lists of phrases"):
+        read_prompts(tmp_path / "words.json", ["heart"])
+
+
+def test_a_stack_is_named_and_not_scored_by_its_first_image(folder):
+    page = Image.open(folder / "images/p0.png")
+    (folder / "images/p0.png").unlink()
+    page.save(folder / "images/p0.tif", save_all=True, append_images=[page])
+    scene = open_source(folder, None)[0]
+    assert not scene.masks
+    assert scene.problems == [f"{folder / 'images/p0.tif'}: holds 2 frames, one image is expected"]
+
+
 def test_phrases_for_what_the_data_lack_are_named(fluoro, tiny_checkpoint, folder, tmp_path):
     (tmp_path / "words.csv").write_text("structure,phrase\nheart,pump\nwidget,x\n")
     words = ("--prompt-file", tmp_path / "words.csv", "--prompts", "text", "--noc", 0, "-o", tmp_path / "out")

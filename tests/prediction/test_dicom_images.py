@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from fluorosam_cli.ct.dicom import HIGH_THROUGHPUT, JPEG_EXTENDED, Refused, _decode_rare
 from fluorosam_cli.errors import FluoroError
@@ -63,8 +63,9 @@ def test_unused_bits_are_left_out(tmp_path):
 
 
 def test_values_that_do_not_begin_at_the_lowest_bit_are_told_of(tmp_path, caplog):
-    read_radiograph(write(tmp_path / "a.dcm", picture(12) << 4, bits=12, HighBit=15))
-    assert "HighBit is 15, values are read as if it were 11" in caplog.text
+    read = read_radiograph(write(tmp_path / "a.dcm", picture(12) << 4, bits=12, HighBit=15))
+    assert read.remarks == ("HighBit is 15, values are read as if it were 11",)
+    assert caplog.messages == [f"warning: {tmp_path / 'a.dcm'}: {read.remarks[0]}"]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +248,78 @@ def test_what_a_pixel_measures(tmp_path, fields, spacing):
     assert read_radiograph(write(tmp_path / "a.dcm", picture(), **fields)).spacing == spacing
 
 
+@pytest.mark.parametrize("imager", [[0.143, 0.143], None])
+def test_rounded_spacing_is_no_calibration_and_a_scanners_is_the_films(tmp_path, imager):
+    fields = {"ImagerPixelSpacing": imager, "PixelSpacing": [0.1430001, 0.1430001]} if imager else {}
+    path = write(tmp_path / "a.dcm", picture(), NominalScannedPixelSpacing=[0.175, 0.175], **fields)
+    side = 0.143 if imager else 0.175
+    assert read_radiograph(path).spacing == PixelSpacing(side, side, "detector")
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize(
+    ("body", "bits", "sign", "padding", "told"),
+    [
+        (picture(12), 16, 0, 65535, [("US", 65535)]),
+        (picture(12), 16, 0, 60003, [("US", 60010), ("US", 60000)]),
+        (picture(10) | 0x1000, 12, 0, 0x1FFF, [("US", 0xFFF)]),  # an overlay in the bits that are not used
+        (picture(12), 16, 1, -2000, [("SS", -2000)]),
+        (picture(12), 16, 1, -2000, [("US", 65536 - 2000)]),  # as some write it
+        (picture(10), 12, 1, -2048, [("SS", -2048)]),
+    ],
+)
+def test_padding_is_black_and_has_no_part_in_the_tones(
+    tmp_path, body, bits, sign, padding, told, implicit, photometric
+):
+    frame = np.zeros(SHAPE, bool)
+    frame[:, :7] = True
+    body = body.astype(np.int32)
+    fields = {"bits": bits, "PixelRepresentation": sign, "PhotometricInterpretation": photometric}
+    alone = read_radiograph(write(tmp_path / "a.dcm", np.where(frame, body[~frame].min(), body), **fields)).pixels
+    data = dcmread(write(tmp_path / "b.dcm", np.where(frame, padding, body), **fields))
+    for keyword, (kind, value) in zip(("PixelPaddingValue", "PixelPaddingRangeLimit"), told, strict=False):
+        data.add_new(keyword, kind, value)
+    if implicit:
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    data.save_as(tmp_path / "b.dcm", implicit_vr=implicit, little_endian=True)
+    shown = read_radiograph(tmp_path / "b.dcm").pixels
+    np.testing.assert_array_equal(shown[~frame], alone[~frame])
+    assert (shown[frame] == alone[~frame].min()).all()
+
+
+def lookup_table(values) -> Sequence:
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [len(values), 0, 16])
+    table.add_new("LUTData", "US", list(values))
+    table.ModalityLUTType = "US"
+    return Sequence([table])
+
+
+LINEAR = {"PresentationIntentType": "FOR PROCESSING", "PixelIntensityRelationship": "LIN"}
+RISING, FALLING = range(0, 8192, 2), range(8190, -1, -2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "turned"),
+    [
+        ({"VOILUTSequence": RISING}, False),
+        ({"VOILUTSequence": FALLING}, True),
+        ({"VOILUTSequence": FALLING, "PhotometricInterpretation": "MONOCHROME1"}, False),
+        ({"ModalityLUTSequence": FALLING}, True),
+        ({"ModalityLUTSequence": FALLING, "VOILUTSequence": FALLING}, False),
+        ({"RescaleSlope": -1, "RescaleIntercept": 4095}, True),
+        ({"RescaleSlope": -1, "RescaleIntercept": 4095, **LINEAR}, False),  # whose rescale is not applied
+    ],
+)
+def test_tables_and_slopes_that_fall_exchange_black_and_white(tmp_path, fields, turned):
+    fields = {key: lookup_table(value) if isinstance(value, range) else value for key, value in fields.items()}
+    path = write(tmp_path / "a.dcm", picture(), PixelIntensityRelationshipSign=-1, **fields)
+    shown = read_radiograph(path)
+    assert (shown.bone_bright, shown.polarity_from) == (not turned, "header")
+    assert shown.for_network[20, 28] > shown.for_network[20, 0]  # bone is in the middle
+
+
 def test_enhanced_frames_have_windows_of_their_own(tmp_path):
     def frame(centre):
         window, group = Dataset(), Dataset()
@@ -268,6 +341,10 @@ def test_frames_are_chosen_and_counted_from_one(tmp_path):
     np.testing.assert_array_equal(found[1].pixels, picture(12, 5)[4])
     with pytest.raises(FluoroError, match="no frame 6"):
         list(read_frames(path, [6]))
+    with pytest.raises(FluoroError, match="no frame 0"):
+        read_radiograph(path, 0)
+    with pytest.raises(FluoroError, match="holds 5 frames, one image is expected"):
+        read_radiograph(path)
 
 
 def test_what_is_no_radiograph_or_damaged_is_one_line_without_the_header(tmp_path):

@@ -88,10 +88,18 @@ def test_deep_tiffs(tmp_path):
     }.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", array)
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.tif", invert=False), array)
-    for name, array in {"a.tif": GREY, "b.tif": DEEP}.items():
+    for name, array in {"a.tif": GREY, "b.tif": DEEP, "c.tif": DEEP.astype(np.float32)}.items():
         tifffile.imwrite(tmp_path / name, array, photometric="miniswhite")
         read = read_image(tmp_path / name, invert=False).astype(int)
-        assert len(np.unique(read + array)) == 1
+        assert len(np.unique(read + array.astype(int))) == 1
+
+
+def test_of_a_phones_picture_and_its_thumbnail_the_picture_counts(tmp_path):
+    picture, thumbnail = Image.fromarray(GREY), Image.fromarray(GREY[:8, :8])
+    picture.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[thumbnail], quality=100)
+    assert Image.open(tmp_path / "a.jpg").n_frames == 2
+    assert probe(tmp_path / "a.jpg") == (1, False)
+    assert np.abs(read_radiograph(tmp_path / "a.jpg").pixels.astype(int) - GREY).max() <= 3
 
 
 def test_volume_files_are_pictures_of_rows_and_columns(tmp_path):

@@ -23,6 +23,7 @@ from fluorosam_cli.prediction.page.server import Page, create_app
 from fluorosam_cli.prediction.page.sessions import as_uint16, plain_name, stored_name
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.understanding import display_phrase
+from tests.prediction.dicom_images import write_cine
 
 OURS = "http://127.0.0.1:8765"
 
@@ -138,6 +139,16 @@ def test_another_polarity_is_another_question(client):
         scores.append(client.post(f"/api/images/{opened['id']}/masks", json=prompt("heart")).json()["score"])
     assert scores[0] != scores[1]
     assert_problem(client.post(f"/api/images/{opened['id']}/show", json={"frame": 2}), 400)
+
+
+def test_what_is_odd_about_a_file_is_told_the_page_and_not_the_terminal(client, tmp_path, caplog):
+    write_cine(tmp_path / "run.dcm", frames=2, shape=(60, 90), PatientOrientation=["R", "F"])
+    opened = open_image(client, (tmp_path / "run.dcm").read_bytes(), "run.dcm")
+    (remark,) = opened["remarks"]
+    assert remark.startswith("its right is the patient's right, so sides come out exchanged")
+    shown = client.post(f"/api/images/{opened['id']}/show", json={"frame": 2}).json()
+    assert shown["remarks"] == opened["remarks"]
+    assert not caplog.records
 
 
 def test_values_that_do_not_fit_16_bits_come_with_slope_and_intercept():
@@ -401,3 +412,12 @@ def test_serve_refuses_what_cannot_work(fluoro, tiny_checkpoint, tmp_path):
     assert fluoro("serve", "--model", tmp_path)[0] == 1
     assert fluoro("serve", "--model", tiny_checkpoint, "--token", "short")[0] == 2
     assert fluoro("serve", "--model", tiny_checkpoint, "--host", "no.such.host.invalid")[0] == 1
+
+
+def test_the_command_shown_has_the_threshold_as_given(fluoro, tiny_checkpoint, monkeypatch):
+    pages = []
+    monkeypatch.setattr(server, "create_app", lambda predictor, page: pages.append(page))
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    code, _, err = fluoro("serve", "--model", tiny_checkpoint, "--port", 0, "--threshold", "0.99999999")
+    assert code == 0, err
+    assert pages[0].command[-2:] == ("--threshold", "0.99999999")

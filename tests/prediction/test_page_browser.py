@@ -316,6 +316,14 @@ def test_cine_frames_and_polarity(user, tmp_path):
     assert "--invert" in user.command
 
 
+def test_what_is_odd_about_a_file_is_said_beside_the_picture(user, image, tmp_path):
+    write_cine(tmp_path / "run.dcm", frames=1, shape=SHAPE, PatientOrientation=["R", "F"])
+    user.open(tmp_path / "run.dcm")
+    assert user.find("#remarks").text.startswith("run.dcm: its right is the patient's right, so sides come out")
+    user.open(image)
+    assert user.find("#remarks").text == ""
+
+
 def test_an_expired_image_is_opened_again(user, image):
     user.open(image)
     user.type_phrase("heart")

@@ -184,6 +184,19 @@ def test_other_formats_hold_the_same_masks(fluoro, tiny_checkpoint, tmp_path):
         np.testing.assert_array_equal(index.annToMask(annotation) == 1, pictures[["heart", "liver"].index(name)])
 
 
+def test_masks_of_a_slice_lie_in_its_place(fluoro, tiny_checkpoint, tmp_path):
+    import nibabel
+
+    volume = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    affine = np.array([[0.0, 0, 3, 5], [2, 0, 0, 6], [0, 2, 0, 7], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(volume, affine), tmp_path / "stack.nii.gz")
+    words = ("heart", "--frames", 3, "--format", "nifti", "--model", tiny_checkpoint)
+    code, _, err = fluoro("predict", "stack.nii.gz", *words, "-o", "out")
+    assert code == 0, err
+    written = nibabel.load("out/masks.nii.gz").affine
+    np.testing.assert_allclose(written @ [10, 20, 0, 1], affine @ [10, 20, 2, 1])
+
+
 def test_the_largest_part_is_kept():
     mask = np.zeros((20, 30), bool)
     mask[2:5, 2:5] = mask[5, 5] = mask[10:12, 10:12] = mask[15, 20:25] = True

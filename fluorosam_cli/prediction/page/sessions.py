@@ -16,7 +16,7 @@ import numpy as np
 
 from fluorosam_cli.dataset.image_files import SUFFIXES
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.prediction.images import read_radiograph
+from fluorosam_cli.prediction.images import frames_of
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.radiograph import Radiograph
 
@@ -45,6 +45,7 @@ class Shown:
     intercept: float
     window: tuple[float, float]  # stored values that are black and white at first
     pixel_mm2: float | None
+    remarks: tuple[str, ...]  # as of `Radiograph`
 
 
 @dataclass(eq=False)
@@ -71,7 +72,7 @@ class Session:
 
     def radiograph(self) -> Radiograph:
         """What is shown, read again: nothing of it is kept in memory."""
-        return read_radiograph(self.path, self.shown.frame, self.invert)
+        return next(frames_of(self.path, [self.shown.frame], self.invert))
 
 
 class Sessions:
@@ -153,7 +154,7 @@ def stored_name(name: str) -> str:
 
 
 def _shown(predictor: Predictor, path: Path, frame: int = 1, invert: bool | None = None) -> Shown:
-    radiograph = read_radiograph(path, frame, invert)
+    radiograph = next(frames_of(path, [frame], invert))
     image = radiograph.pixels
     height, width = image.shape
     if height * width > PIXELS_MAX:
@@ -167,7 +168,8 @@ def _shown(predictor: Predictor, path: Path, frame: int = 1, invert: bool | None
     window = (low, max(high, low + slope))
     told = (radiograph.bone_bright, radiograph.polarity_from)
     mm2 = radiograph.spacing.area_mm2 if radiograph.spacing else None
-    return Shown(width, height, radiograph.frame, radiograph.frames, *told, slope, intercept, window, mm2)
+    frames = (radiograph.frame, radiograph.frames)
+    return Shown(width, height, *frames, *told, slope, intercept, window, mm2, radiograph.remarks)
 
 
 def as_uint16(image: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -1,7 +1,7 @@
 // The page: opens images, and connects the phrase field, the picture and the list of masks.
 
 import { call, getJson, save } from "./api.js";
-import { $, radio } from "./dom.js";
+import { $, element, radio } from "./dom.js";
 import { followKeys } from "./keys.js";
 import { command, Masks, prompt } from "./masks.js";
 import { showMasks } from "./panel.js";
@@ -112,6 +112,7 @@ async function show(opened, keepPlace = false) {
   $("name").textContent = `${opened.name} · ${opened.width} × ${opened.height} · ${bone}`;
   $("name").title = opened.name;
   $("canvas").setAttribute("aria-label", `Radiograph ${opened.name}`);
+  $("remarks").replaceChildren(...opened.remarks.map((remark) => element("p", {}, `${opened.name}: ${remark}.`)));
   document.title = `${opened.name} · fluoro`;
   $("frames").hidden = opened.frames < 2;
   Object.assign($("frame"), { max: opened.frames, value: opened.frame });

@@ -127,7 +127,8 @@ def trimmed_ray(
 def brick_kernel(labelled: bool, label_type: Any) -> wp.Kernel:
     """Kernel over bricks (z, y, x) that marks those holding any mass or, if `labelled`, any label asked for.
 
-    `has_mass` says so for each row of the material table; the other arguments are as in `projection_kernel`.
+    `has_mass` says so for each row of the material table. What lies at most `reach` voxels beyond a brick counts too:
+    interpolation brings it in. The other arguments are as in `projection_kernel`.
     """
 
     @wp.kernel(module="unique", enable_backward=False)
@@ -138,14 +139,19 @@ def brick_kernel(labelled: bool, label_type: Any) -> wp.Kernel:
         has_mass: wp.array(dtype=wp.uint8),
         shape: wp.vec3i,
         bricks: wp.vec3i,
+        reach: int,
         occupied: wp.array(dtype=wp.uint8),
     ):
         brick_z, brick_y, brick_x = wp.tid()
+        brick = wp.vec3i(brick_x, brick_y, brick_z)
+        margin = wp.vec3i(reach, reach, reach)
+        low = wp.max(BRICK * brick - margin, wp.vec3i(0, 0, 0))
+        high = wp.min(BRICK * (brick + wp.vec3i(1, 1, 1)) + margin, shape)
         found = wp.uint8(0)
-        for z in range(brick_z * BRICK, wp.min((brick_z + 1) * BRICK, shape[2])):
-            for y in range(brick_y * BRICK, wp.min((brick_y + 1) * BRICK, shape[1])):
+        for z in range(low[2], high[2]):
+            for y in range(low[1], high[1]):
                 if found == wp.uint8(0):
-                    for x in range(brick_x * BRICK, wp.min((brick_x + 1) * BRICK, shape[0])):
+                    for x in range(low[0], high[0]):
                         voxel = (z * shape[1] + y) * shape[0] + x
                         if wp.static(labelled):
                             if slot_of_label[int(labels[voxel])] > 0:

@@ -1,5 +1,6 @@
 """`fluoro render`: cases -> radiographs with a mask of every structure in them."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +12,9 @@ from fluorosam_cli.commands.stage import Stage, command
 if TYPE_CHECKING:
     from fluorosam_cli.render.settings import Tooling
     from fluorosam_cli.tools.catalogue import Tool
+
+VIEWS = 10  # of a case, unless --views or --poses say otherwise
+SIZE_PX = 512
 
 
 def register(app: typer.Typer) -> None:
@@ -28,8 +32,13 @@ def _list_views(wanted: bool) -> None:
 def render(
     stage: Stage,
     cases: Annotated[Path, typer.Argument(help="A case, or a folder of cases, as `fluoro segment-ct` writes them.")],
-    views: Annotated[int, typer.Option(min=1, max=99_999, help="Views per case.")] = 10,
-    size: Annotated[int, typer.Option(min=16, max=8192, help="Pixels along a side of the square detector.")] = 512,
+    views: Annotated[
+        int | None, typer.Option(min=1, max=99_999, help="Views per case.", show_default=str(VIEWS))
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=16, max=8192, help="Pixels along a side of the square detector.", show_default=str(SIZE_PX)),
+    ] = None,
     view: Annotated[
         list[str] | None, typer.Option(help="Only this standard view (repeatable).", show_default=False)
     ] = None,
@@ -39,7 +48,7 @@ def render(
             min=0,
             max=1,
             help="Share of random views; the others are standard ones.",
-            show_default="0.4, with --view none",
+            show_default="0.4; 0 beside --view",
         ),
     ] = None,
     poses: Annotated[
@@ -108,7 +117,9 @@ def render(
     gpus: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes, each on a GPU of its own (or on the CPU with --device cpu).", show_default=False
+            min=0,
+            help="Processes, each on a GPU of its own (or on the CPU with --device cpu); 0 is the CPU.",
+            show_default="1 if any",
         ),
     ] = None,
     threads: Annotated[
@@ -132,12 +143,10 @@ def render(
     check_names(names)
     if projector == "deepdrr":
         require_deepdrr()
-    if poses and names:
-        raise UsageError("--poses and --view exclude each other", "give one of them")
-    if poses and augment_anatomy:
-        raise UsageError("--poses and --augment-anatomy exclude each other", "give one of them")
-    if poses and random_share is not None:
-        raise UsageError("--poses and --random-share exclude each other", "give one of them")
+    aimed = {"views": views, "size": size, "view": names or None, "random-share": random_share}
+    for option, value in {**aimed, "augment-anatomy": augment_anatomy or None}.items():
+        if poses and value is not None:
+            raise UsageError(f"--poses and --{option} exclude each other", "give one of them")
     if integrals_size and not integrals:
         raise UsageError("--integrals-size needs --integrals", "add --integrals")
     tooling = _tooling(tools_per_view, tools)
@@ -151,7 +160,7 @@ def render(
         raise UsageError(f"{poses}: no case is called {', '.join(sorted(map(str, strangers)))}", "name a case, or none")
     settings = Settings(
         seed=stage.seed,
-        aim=Aim(views, size, names, random_share, cameras),
+        aim=Aim(views or VIEWS, size or SIZE_PX, names, random_share, cameras),
         physics=Physics(
             interpolation=interpolation,
             deepdrr=projector == "deepdrr",
@@ -168,6 +177,8 @@ def render(
         threads=threads or available_threads(),
     )
     stage.resolved["device"] = devices[0].partition(":")[0]
+    if not poses:
+        stage.resolved |= {"views": settings.aim.views, "size": settings.aim.size_px}
     for name in ("threads", "gpus", "list_views"):
         del stage.resolved[name]  # they do not change what is written
     count = sum(settings.views_of(item.case.name) for item in found)
@@ -175,7 +186,8 @@ def render(
     inputs = [item.path / "case.json" for item in found] + ([poses] if poses else []) + files_of(tooling.tools)
     output = stage.output(stage_of.HEADER, inputs=inputs, device=" ".join(devices))
     if stage.dry_run:
-        return stage.plan(**counts, pixels_mb=round(count * size * size * 2 / 1e6, 1))
+        pixels = sum(settings.pixels_of(item.case.name) for item in found)
+        return stage.plan(**counts, pixels_mb=round(pixels * 2 / 1e6, 1))
     if output.finished:
         return counts
     with output as out:
@@ -204,15 +216,15 @@ def _tooling(per_view: str, wanted: list[str] | None) -> "Tooling":
     from fluorosam_cli.render.settings import Tooling
     from fluorosam_cli.render.tools import MAX_TOOLS
 
-    low, _, high = per_view.partition("-")
-    if not low.isdigit() or not (high or low).isdigit() or not int(low) <= int(high or low) <= MAX_TOOLS:
+    match = re.fullmatch(r"([0-9]{1,2})(?:-([0-9]{1,2}))?", per_view)
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)  # no range
+    if not low <= high <= MAX_TOOLS:
         raise UsageError(
             f"--tools-per-view {per_view}: not a number of tools", f"give a number up to {MAX_TOOLS}, or a range as 0-4"
         )
-    most = int(high or low)
-    if wanted and not most:
+    if wanted and not high:
         raise UsageError("--tools needs --tools-per-view", "add --tools-per-view 0-4")
-    return Tooling(_tools(wanted or []), (int(low), most)) if most else Tooling()
+    return Tooling(_tools(wanted or []), (low, high)) if high else Tooling()
 
 
 def _tools(wanted: list[str]) -> "tuple[Tool, ...]":

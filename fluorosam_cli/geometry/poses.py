@@ -15,7 +15,7 @@ from fluorosam_cli.geometry.carm import positioner_angles
 
 RIGID_TOLERANCE = 1e-4  # of rotation matrices written with five digits
 FOCAL_RANGE = (0.2, 200.0)  # focal length over the detector's longer side: from a fan of 136 degrees to nearly parallel
-MAX_ASPECT = 2.0  # of a pixel
+MAX_ASPECT = 1.01  # of a pixel, whose area and blur are worked out as a square's
 ISOCENTRE_SHARES = (0.05, 1.0)  # of the detector's distance, between which an isocentre lies
 INFEASIBLE = 2  # status of scipy's linprog
 MAX_OFFSET = 5.0  # of the central ray from the detector's middle, in detector sides
@@ -221,7 +221,10 @@ def _check_intrinsic(matrix: np.ndarray, width: int, height: int, subject: str) 
             "source-to-detector distance over pixel spacing",
         )
     if not 1 / MAX_ASPECT <= abs(fx) / fy <= MAX_ASPECT:
-        raise FluoroError(f"{subject}: focal lengths {fx:g} and {fy:g} differ too much", "are both in pixels?")
+        raise FluoroError(
+            f"{subject}: focal lengths {fx:g} and {fy:g} differ, square pixels are needed",
+            "give both in pixels of one size, with width and height to match",
+        )
     if np.abs(matrix[:2, 2] - [(width - 1) / 2, (height - 1) / 2]).max() > MAX_OFFSET * side:
         raise FluoroError(
             f"{subject}: the central ray meets pixel {matrix[:2, 2].tolist()}, far off the {width} x {height} detector",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fluorosam_cli.anatomy.tissues import tissues_with
-from fluorosam_cli.artefacts import find_artefacts
+from fluorosam_cli.artefacts import find_artefacts, sha256_of
 from fluorosam_cli.contracts import Case
 from fluorosam_cli.ct.deform import deformed, draw_deformation
 from fluorosam_cli.ct.layout import Layout, read_hu, read_layout, stored_planes
@@ -111,7 +111,7 @@ def load_body(item: CaseFolder, settings: Settings, deformation: int = 0) -> Bod
     rows, labels = cropped_in_place(hu.array, low, high), cropped_in_place(labels, low, high)
     world_from_voxel = hu.world_from_voxel.copy()
     world_from_voxel[:3, 3] += world_from_voxel[:3, :3] @ low[::-1]
-    other = DeepDrr(rows.copy(), world_from_voxel) if physics.deepdrr else None
+    other = DeepDrr(rows.copy(), world_from_voxel, settings.device) if physics.deepdrr else None
     set_rows(rows, labels, kinds_of_labels({s.label_id: s.name for s in case.structures}, physics.contrast))
     tissues = tissues_with({s.label_id for s in case.structures})
     if extras.integrals is None:
@@ -153,7 +153,7 @@ def _chest_mm(anatomy: Anatomy) -> tuple[float, float, float] | None:
 
 
 def _volumes(item: CaseFolder) -> tuple[Volume, np.ndarray]:
-    """CT and labels, read plane by plane: nothing is in memory twice."""
+    """CT and labels, read plane by plane: nothing is in memory twice. They have to be the files that the case names."""
     ct_file, labels_file = item.path / item.case.ct, item.path / item.case.labels
     ct, labels = _layout(ct_file), _layout(labels_file)
     if labels.shape_xyz != ct.shape_xyz:
@@ -167,7 +167,17 @@ def _volumes(item: CaseFolder) -> tuple[Volume, np.ndarray]:
             f"{labels_file}: affine differs from {item.case.ct} by {apart:.2f} mm",
             "write the case again with fluoro segment-ct",
         )
-    return read_hu(ct, str(ct_file)), _read_labels(labels, str(labels_file))
+    hu, ids = read_hu(ct, str(ct_file)), _read_labels(labels, str(labels_file))
+    if sha256_of(ct_file) != item.case.ct_sha256:
+        raise FluoroError(
+            f"{ct_file}: is not the CT that case.json was written for", "write the case again with fluoro segment-ct"
+        )
+    if sha256_of(labels_file) != item.case.labels_sha256:
+        raise FluoroError(
+            f"{labels_file}: are not the labels that case.json was written for",
+            f"import corrected labels: fluoro segment-ct {ct_file} --labels {labels_file} -o corrected",
+        )
+    return hu, ids
 
 
 def _layout(path: Path) -> Layout:

@@ -29,20 +29,23 @@ def require_deepdrr() -> Any:
 class DeepDrr:
     """Holds one CT for DeepDRR and projects views of it. `close` frees the GPU's memory.
 
-    `volume_hu` (z, y, x) int16 and `world_from_voxel` (4, 4) are as for `projector.Projector`.
+    `volume_hu` (z, y, x) int16 and `world_from_voxel` (4, 4) are as for `projector.Projector`. `device` is cuda:N; the
+    first GPU where our own projector's is cpu.
     """
 
-    def __init__(self, volume_hu: np.ndarray, world_from_voxel: np.ndarray) -> None:
+    def __init__(self, volume_hu: np.ndarray, world_from_voxel: np.ndarray, device: str = "cuda:0") -> None:
         deepdrr = require_deepdrr()
         load_dicom = import_module("deepdrr.load_dicom")
         volume = volume_hu.transpose(2, 1, 0)  # DeepDRR indexes (x, y, z)
         self._deepdrr = deepdrr
-        self._volume = deepdrr.Volume(
-            data=load_dicom.conv_hu_to_density(volume.astype(np.float32)),
-            materials=load_dicom.conv_hu_to_materials_thresholding(volume),
-            anatomical_from_IJK=deepdrr.geo.FrameTransform(np.asarray(world_from_voxel, np.float64)),
-            anatomical_coordinate_system="LPS",
-        )
+        self._gpu = import_module("cupy").cuda.Device(int(device.partition(":")[2] or 0))
+        with self._gpu:  # CuPy's current device belongs to the thread, so each method chooses it
+            self._volume = deepdrr.Volume(
+                data=load_dicom.conv_hu_to_density(volume.astype(np.float32)),
+                materials=load_dicom.conv_hu_to_materials_thresholding(volume),
+                anatomical_from_IJK=deepdrr.geo.FrameTransform(np.asarray(world_from_voxel, np.float64)),
+                anatomical_coordinate_system="LPS",
+            )
         self._opened: tuple[object, Any] | None = None
 
     def transmission(
@@ -63,23 +66,25 @@ class DeepDrr:
         straight, mirrored = unmirrored(intrinsic, width)  # its mesh renderer wants positive focal lengths
         projection = killeengeo_projection(straight, camera_from_world, width, height)
         key = (width, height, source_to_detector_mm, energy_kev.tobytes(), fluence.tobytes())
-        if self._opened is None or self._opened[0] != key:
-            self.close()
-            projector = self._deepdrr.Projector(
-                self._volume,
-                camera_intrinsics=projection.intrinsic,
-                step=STEP_MM,
-                spectrum=np.stack([energy_kev * 1000.0, fluence], axis=1),  # eV
-                neglog=False,
-                source_to_detector_distance=source_to_detector_mm,
-            )
-            projector.initialize()
-            self._opened = key, projector
-        kev_per_photon = np.asarray(self._opened[1].project(projection))
+        with self._gpu:
+            if self._opened is None or self._opened[0] != key:
+                self.close()
+                projector = self._deepdrr.Projector(
+                    self._volume,
+                    camera_intrinsics=projection.intrinsic,
+                    step=STEP_MM,
+                    spectrum=np.stack([energy_kev * 1000.0, fluence], axis=1),  # eV
+                    neglog=False,
+                    source_to_detector_distance=source_to_detector_mm,
+                )
+                projector.initialize()
+                self._opened = key, projector
+            kev_per_photon = np.asarray(self._opened[1].project(projection))
         image = kev_per_photon / np.average(energy_kev, weights=fluence)
         return np.ascontiguousarray(image[:, ::-1] if mirrored else image, dtype=np.float32)
 
     def close(self) -> None:
         if self._opened is not None:
-            self._opened[1].free()
+            with self._gpu:
+                self._opened[1].free()
             self._opened = None

@@ -21,6 +21,8 @@ VERSION = "1"  # raised when the same view would give other numbers
 MIN_PATH_MM = 1.0  # a structure shows where a ray runs through this much of it; below is the staircase of the voxels
 MAX_VOXELS = 2**31 - 1  # voxels are numbered with 32 bits
 MAX_LABELS = 1023  # the path through each label asked for is kept per ray, in 4 bytes
+VIEWS_PER_LAUNCH = 8  # at most: enough to fill a GPU,
+LAUNCH_BYTES = 2**29  # and their maps in this much memory; Warp's strides, a view's bytes here, are 32-bit numbers
 EVERYWHERE = (0.0, 1e30)  # mm of depth
 
 Interpolation = Literal["siddon", "joseph"]
@@ -126,6 +128,7 @@ class Projector:
         paths = outputs if paths is None else paths
         self.outputs = tuple(name for name, _ in outputs)
         self.paths = tuple(name for name, _ in paths)
+        self._words = max(1, -(-len(outputs) // 32))  # of 32 bits, one for each output
         self.device = device
         self.min_path_mm = min_path_mm
         self.threads = threads or available_threads()
@@ -149,22 +152,26 @@ class Projector:
         shape = wp.vec3i(*rows.shape[::-1])
         bricks_zyx = tuple(-(-n // bricks.BRICK) for n in rows.shape)
         brick_shape = wp.vec3i(*bricks_zyx[::-1])
-        occupied = wp.zeros(int(np.prod(bricks_zyx)), dtype=wp.uint8, device=device)
-        wp.launch(
-            bricks.brick_kernel(slots > 0, label_type),
-            dim=bricks_zyx,
-            inputs=[voxel_rows, voxel_labels, slot_of, has_mass, shape, brick_shape],
-            outputs=[occupied],
-            device=device,
-        )
-        low, high = (wp.vec3i(*bound) for bound in _box(occupied.numpy().reshape(bricks_zyx)))
+
+        def occupied_bricks(reach: int) -> tuple:
+            occupied = wp.zeros(int(np.prod(bricks_zyx)), dtype=wp.uint8, device=device)
+            wp.launch(
+                bricks.brick_kernel(slots > 0, label_type),
+                dim=bricks_zyx,
+                inputs=[voxel_rows, voxel_labels, slot_of, has_mass, shape, brick_shape, reach],
+                outputs=[occupied],
+                device=device,
+            )
+            low, high = (wp.vec3i(*bound) for bound in _box(occupied.numpy().reshape(bricks_zyx)))
+            return occupied, brick_shape, low, high
+
         self.voxels = (voxel_rows, shape, table)  # what else walks through the CT
-        where = (occupied, brick_shape, low, high)
         walked = 0 if interpolation == "joseph" else self.materials
         no_table = on_device(np.zeros((1, 1)), wp.types.vector(length=siddon.padded(0), dtype=wp.float32))
-        self._walk = (voxel_rows, voxel_labels, shape, slot_of, table if walked else no_table, *where)
+        densities_walked = table if walked else no_table
+        self._walk = (voxel_rows, voxel_labels, shape, slot_of, densities_walked, *occupied_bricks(reach=0))
         self._members = tuple(on_device(array, wp.int32) for array in members)
-        self._image = (voxel_rows, shape, table, *where)
+        self._image = (voxel_rows, shape, table, *occupied_bricks(reach=1)) if interpolation == "joseph" else ()
         self._walk_kernel = (
             siddon.projection_kernel(walked, slots, label_type, self._packet) if walked or slots else None
         )
@@ -188,6 +195,11 @@ class Projector:
         """
         return self.project_views([(intrinsic, camera_from_world, depths_mm)], width, height, paths)[0]
 
+    def views_per_launch(self, width: int, height: int, paths: bool = False) -> int:
+        """How many views of a size fit in one launch: at least one, whatever memory it takes."""
+        numbers = self.materials + self._words + (len(self.paths) if paths else 0)
+        return max(1, min(VIEWS_PER_LAUNCH, LAUNCH_BYTES // (4 * numbers * width * height)))
+
     def project_views(
         self,
         cameras: Sequence[tuple[np.ndarray, np.ndarray, tuple[float, float]]],
@@ -195,9 +207,17 @@ class Projector:
         height: int,
         paths: bool = False,
     ) -> list[Projection]:
-        """Views of one size, each an intrinsic, a camera_from_world and a range of depths; in one launch on CUDA."""
+        """Views of one size, each an intrinsic, a camera_from_world and a range of depths; in one launch on CUDA.
+
+        Raises FluoroError for more of them than `views_per_launch`.
+        """
         from fluorosam_cli.kernels import rays as tiles  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
+        most = self.views_per_launch(width, height, paths)
+        if len(cameras) > most:
+            raise FluoroError(
+                f"{len(cameras)} views of {width} x {height} pixels at once, at most {most} fit", "project fewer"
+            )
         wp = started_warp()
         rays = wp.array(
             np.stack([ray_rows(self.voxel_from_world, *camera) for camera in cameras]),
@@ -205,7 +225,7 @@ class Projector:
             device=self.device,
         )
         views, pixels = len(cameras), width * height
-        words = max(1, -(-len(self.outputs) // 32))
+        words = self._words
         sums = (views, len(self.paths), pixels) if paths else (1, 1, 0)
         mass = wp.zeros((views, self.materials, pixels), dtype=wp.float32, device=self.device)
         bits = wp.zeros((views, pixels, words), dtype=wp.uint32, device=self.device)

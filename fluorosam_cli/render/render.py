@@ -27,12 +27,12 @@ from fluorosam_cli.processes import end_with_parent
 from fluorosam_cli.render import projector
 from fluorosam_cli.render.body import Body, CaseFolder, load_body
 from fluorosam_cli.render.materials import MATERIALS
+from fluorosam_cli.render.projector import Projector
 from fluorosam_cli.render.settings import Settings
 from fluorosam_cli.render.view import Shot, aim, develop, project
 
 HEADER = "views.json"
 LINES = "views.jsonl"
-VIEWS_PER_LAUNCH = 8  # on CUDA: enough to fill a GPU, and some 100 MB of maps at 512 px
 SECONDS_BETWEEN_LOOKS = 1.0  # at whether the processes are alive
 
 Done = set[tuple[str, int]]
@@ -121,7 +121,6 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
     return_freed_memory()
     waiting: deque[Future[View]] = deque()
     told: set[str] = set()
-    at_once = 1 if settings.device == "cpu" else VIEWS_PER_LAUNCH
     developers = 1 if settings.physics.deepdrr else settings.threads  # DeepDRR draws one view at a time
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(developers) as pool:
         bodies = [(item, deformation) for item in cases for deformation in range(settings.deformations + 1)]
@@ -140,7 +139,7 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
             if body is None:
                 continue
             shots = (aim(body, possible, index, settings) for index in _indices(item, deformation, settings, done))
-            for batch in _batches(shots, at_once):
+            for batch in _batches(shots, body.projector):
                 for shot, projected in zip(batch, project(body, batch), strict=True):
                     waiting.append(pool.submit(develop, out, body, shot, *projected, settings))
                 while len(waiting) >= settings.threads:
@@ -151,14 +150,17 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
             yield waiting.popleft().result()
 
 
-def _batches(shots: Iterable[Shot], most: int) -> Iterator[list[Shot]]:
-    """Shots that follow each other and have one size, at most so many together; each aimed when it is needed."""
+def _batches(shots: Iterable[Shot], on: Projector) -> Iterator[list[Shot]]:
+    """Shots that follow each other and have one size, as many as one launch takes; each aimed when it is needed."""
     batch: list[Shot] = []
+    most = 1  # on a CPU the threads of a launch share one view
     for shot in shots:
         if batch and (len(batch) == most or shot.size_px != batch[0].size_px):
             yield batch
             batch = []
         batch.append(shot)
+        if on.device != "cpu":
+            most = on.views_per_launch(*shot.size_px, paths=bool(on.paths))
     if batch:
         yield batch
 

@@ -69,6 +69,12 @@ class Settings:
         """How many views a case gets."""
         return len(poses_of(self.aim.poses, case)) if self.aim.poses else self.aim.views
 
+    def pixels_of(self, case: str) -> int:
+        """How many pixels they have together."""
+        if not self.aim.poses:
+            return self.aim.views * self.aim.size_px**2
+        return sum(camera.detector_width_px * camera.detector_height_px for camera in poses_of(self.aim.poses, case))
+
 
 def integrals_header(size_px: int, tooling: Tooling) -> IntegralsHeader:
     """What `--integrals` stores: every material of bodies and of the tools that may appear, every tissue group."""

@@ -1,6 +1,9 @@
 """DeepDRR's side of `--projector deepdrr`: absent, what to install is said; present, it gives our picture."""
 
 import importlib.util
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +21,44 @@ def test_without_deepdrr_the_error_says_what_to_install():
         deepdrr.DeepDrr(np.zeros((2, 2, 2), np.int16), np.eye(4))
     assert "pip install" in raised.value.hint
     assert "[deepdrr]" in raised.value.hint
+
+
+def test_everything_happens_on_the_gpu_asked_for_whichever_the_thread(monkeypatch):
+    """Stand-ins for CuPy and DeepDRR note on which GPU they are called; a thread that says nothing is on the first."""
+    chosen, called = [0], []
+
+    class Device:
+        def __init__(self, number):
+            self.number = number
+
+        def __enter__(self):
+            chosen.append(self.number)
+
+        def __exit__(self, *_):
+            chosen.pop()
+
+    class Deepdrr:
+        geo = SimpleNamespace(FrameTransform=np.asarray)
+
+        def __getattr__(self, name):
+            def call(*arguments, **_):
+                called.append((name, chosen[-1]))
+                return np.ones((4, 4)) if name == "project" else self
+
+            return call
+
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=Device)))
+    monkeypatch.setitem(sys.modules, "deepdrr", Deepdrr())
+    monkeypatch.setitem(sys.modules, "deepdrr.load_dicom", Deepdrr())
+    monkeypatch.setattr(deepdrr, "killeengeo_projection", lambda *_: SimpleNamespace(intrinsic=None))
+    view, spectrum = CArm(1000, 700, 180, 0, 4, 4, 4.0), physics.tube_spectrum(90, 4.0, 0.0)
+    projector = deepdrr.DeepDrr(np.zeros((2, 2, 2), np.int16), np.eye(4), "cuda:1")
+    with ThreadPoolExecutor(1) as pool:
+        camera = (view.intrinsic, view.camera_from_world, 4, 4, 1000, spectrum.energy_kev, spectrum.fluence)
+        pool.submit(projector.transmission, *camera).result()
+        pool.submit(projector.close).result()
+    assert {name for name, _ in called} >= {"Volume", "Projector", "initialize", "project", "free"}
+    assert {number for _, number in called} == {1}
 
 
 @pytest.mark.gpu

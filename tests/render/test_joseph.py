@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from fluorosam_cli.render.projector import Projector
-from tests.render.scenes import (
-    ONE,
-    carm,
-    centred,
-    project,
-    rays,
-)
+from tests.render.scenes import AIR, ONE, SOFT, carm, centred, project, rays, table
 
 
 @pytest.mark.parametrize(("primary", "secondary"), [(180, 0), (90, 0), (0, 85), (33, -21), (-140, 40)])
@@ -34,6 +28,22 @@ def test_joseph_is_exact_where_the_density_is_linear(primary, secondary):
     expected = (far - near) * (middle + at @ slope) / 10
     assert np.allclose(found, expected, rtol=0.03)  # half a voxel at either end
     assert found.mean() == pytest.approx(expected.mean(), rel=0.01)
+
+
+@pytest.mark.parametrize(("primary", "secondary"), [(180, 0), (25, 85), (55, -30)])
+def test_a_cube_weighs_the_same_wherever_it_lies_in_the_grid(primary, secondary):
+    """Interpolation reaches half a voxel beyond what is dense, also where that is outside the cube's bricks."""
+    view, found = carm(primary, secondary, size=64, spacing=0.5), {}
+    for first in range(8, 16):
+        rows = np.full((32, 32, 32), AIR, np.int16)
+        rows[(slice(first, first + 8),) * 3] = SOFT
+        world_from_voxel = np.eye(4)
+        world_from_voxel[:3, 3] = -first - 3.5
+        projector = Projector(rows, None, world_from_voxel, [], table(), interpolation="joseph")
+        found[first] = project(projector, view, paths=False).mass_g_cm2[2]
+        assert np.allclose(found[first], found[8], atol=1e-3)
+    pixel_cm2 = (0.05 * 700 / 1000) ** 2  # where the cube is
+    assert found[8].sum() * pixel_cm2 == pytest.approx(0.8**3, rel=0.01)
 
 
 def test_joseph_agrees_with_siddon_on_a_smooth_body_and_leaves_the_masks_alone():

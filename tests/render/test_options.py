@@ -44,6 +44,45 @@ def test_poses_are_rendered_as_given(cases, tmp_path, fluoro):
     assert Image.open(tmp_path / "posed" / posed.image).size == (48, 40)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--views", 10),
+        ("--size", 512),
+        ("--view", "chest_pa"),
+        ("--random-share", 0.0),
+        ("--augment-anatomy", 1),
+    ],
+)
+def test_poses_leave_nothing_to_be_aimed(cases, tmp_path, fluoro, option):
+    code, _, err = fluoro("render", cases / "one", "--poses", "nowhere.json", "-o", tmp_path / "views", *option)
+    assert code == 2
+    assert f"--poses and {option[0]} exclude each other\nhint:" in err
+
+
+def test_poses_that_are_not_there_are_said_so(cases, tmp_path, fluoro):
+    code, _, err = fluoro("render", cases / "one", "--poses", "nowhere.json", "-o", tmp_path / "views")
+    assert code == 1
+    assert "nowhere.json: No such file" in err
+
+
+def test_a_dry_run_counts_the_pixels_of_poses(cases, tmp_path, fluoro):
+    pose = {"intrinsic": [[900, 0, 500], [0, 900, 250], [0, 0, 1]], "width": 1000, "height": 500}
+    pose["camera_from_world"] = np.diag([1.0, 1, 1, 1]).tolist()
+    (tmp_path / "poses.json").write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose, pose]}))
+    code, printed, _ = fluoro("render", cases, "--poses", tmp_path / "poses.json", "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(printed)["pixels_mb"] == 4.0  # two cases, two poses, two bytes a pixel
+
+
+def test_the_defaults_given_are_the_defaults(cases, tmp_path, fluoro):
+    words = ("render", cases / "one", "-o", tmp_path / "views")
+    assert fluoro(*words, "--size", 32)[0] == 0
+    assert len(views_of(tmp_path / "views")) == 10
+    assert fluoro(*words, "--size", 32, "--views", 10, "--gpus", 0, "--resume")[0] == 0
+    assert fluoro(*words, "--resume")[0] == 1, "512 is another size"
+
+
 def test_a_pose_for_a_case_that_is_not_there_is_refused(cases, tmp_path, fluoro):
     pose = {"case": "nobody", "intrinsic": [[900, 0, 20], [0, 900, 20], [0, 0, 1]], "width": 40, "height": 40}
     pose["camera_from_world"] = np.diag([1.0, 1, 1, 1]).tolist()
@@ -111,12 +150,12 @@ def test_only_the_tools_named_are_shown(cases, tmp_path, fluoro):
         (("--tools-per-view", "1", "--tools", "femur"), "neither a folder nor a tool of the catalogue"),
         (("--look", "pretty"), "'pretty' is not one of"),
         (("--without", "gravity"), "not a term of the physics"),
-        (("--poses", "nowhere.json"), "nowhere.json"),
         (("--contrast", "liver"), "no liver to fill"),
         (("--contrast", "xyzzy"), "--contrast xyzzy: no known structure"),
         (("--gpus", "2", "--device", "cuda:1"), "exclude each other"),
         (("--integrals-size", "64"), "--integrals-size needs --integrals"),
-        (("--poses", "nowhere.json", "--random-share", "1"), "exclude each other"),
+        (("--tools-per-view", "²"), "not a number of tools"),
+        (("--tools-per-view", "4-"), "not a number of tools"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(cases, tmp_path, fluoro, words, message):

@@ -48,9 +48,11 @@ def camera(folder, **changes) -> Camera:
     ],
 )
 def test_a_camera_that_sees_nothing_of_the_body_is_refused(tmp_path, changes, said):
+    blind = camera(tmp_path, **changes)
     with pytest.raises(FluoroError, match=rf"poses\.json: pose 1 \(one\): {said}") as raised:
-        camera(tmp_path, **changes).check_meets(BOX, FROM_VOXEL, "chest")
+        blind.check_meets(BOX, FROM_VOXEL, "chest")
     assert raised.value.hint
+    assert points_seen(blind) == 0
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,20 @@ def test_a_camera_that_sees_nothing_of_the_body_is_refused(tmp_path, changes, sa
     ],
 )
 def test_a_camera_that_sees_some_of_it_is_not(tmp_path, changes):
-    camera(tmp_path, **changes).check_meets(BOX, FROM_VOXEL, "chest")
+    seen = camera(tmp_path, **changes)
+    seen.check_meets(BOX, FROM_VOXEL, "chest")
+    assert points_seen(seen) > 0
+
+
+def points_seen(camera: Camera) -> int:
+    """How many corners and centres of voxels, and points halfway between them, the picture shows."""
+    z, y, x = np.indices([2 * size + 1 for size in BOX]).reshape(3, -1) / 2 - 0.5
+    points = (camera.camera_from_world @ FROM_VOXEL @ [x, y, z, np.ones_like(x)])[:3]
+    points = points[:, (points[2] > camera.nearest_mm) & (points[2] < camera.farthest_mm)]
+    column, row, depth = camera.intrinsic @ points
+    width, height = camera.detector_width_px, camera.detector_height_px
+    across, down = column / depth - (width - 1) / 2, row / depth - (height - 1) / 2
+    return int(((np.abs(across) < width / 2) & (np.abs(down) < height / 2)).sum())
 
 
 def test_a_pose_that_looks_away_is_one_error_before_any_picture(cases, tmp_path, fluoro):

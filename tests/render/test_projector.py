@@ -311,6 +311,21 @@ def test_several_views_in_one_call_are_the_same_views():
         assert np.array_equal(found.path_mm, alone.path_mm)
 
 
+def test_a_launch_holds_as_many_views_as_its_memory_and_at_least_one(monkeypatch):
+    hu, labels = random_body()
+    paths = [(str(number), (1,)) for number in range(200)]
+    projector = Projector(hu, labels, centred(hu.shape), ONE, table(), paths=paths)
+    bytes_each = 4 * (4 + 1 + 200) * 512**2  # masses, a word of masks, paths
+    assert projector.views_per_launch(512, 512) == 8
+    assert projector.views_per_launch(512, 512, paths=True) == 2**29 // bytes_each == 2
+    assert projector.views_per_launch(2048, 2048, paths=True) == 1
+    monkeypatch.setattr("fluorosam_cli.render.projector.LAUNCH_BYTES", 2 * bytes_each // 256)
+    cameras = [(carm().intrinsic, carm().camera_from_world, (0.0, np.inf))] * 3
+    assert len(projector.project_views(cameras[:2], 32, 32, paths=True)) == 2
+    with pytest.raises(FluoroError, match="3 views of 32 x 32 pixels at once, at most 2 fit"):
+        projector.project_views(cameras, 32, 32, paths=True)
+
+
 def test_paths_are_sums_of_their_own():
     hu, labels = random_body()
     sums = [("together", (1, 3)), ("unmasked", (4,))]

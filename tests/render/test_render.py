@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fluorosam_cli.anatomy.structures import structure
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Case, Segmenter, Views
 from fluorosam_cli.ct.cases import describe_structures, write_case
@@ -23,6 +25,8 @@ from fluorosam_cli.geometry.carm import project_points
 from fluorosam_cli.render import materials
 from fluorosam_cli.render.body import cropped_in_place, load_body, occupied_box
 from fluorosam_cli.render.masks import decode
+from fluorosam_cli.render.projector import Projector
+from fluorosam_cli.render.render import _batches
 from tests.render.chest import BLOCKS, ORIGIN_LPS_MM, SPACING_MM, contents, views_of, write_body
 from tests.volumes import read_nifti
 
@@ -184,6 +188,18 @@ def test_dry_run_counts_and_writes_nothing(cases, tmp_path, fluoro):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_views_of_one_size_follow_each_other_and_share_launches_on_a_gpu():
+    volume = np.zeros((8, 8, 8), np.int16)
+    paths = [(str(number), (1,)) for number in range(200)]
+    projector = Projector(volume, volume.astype(np.uint8), np.eye(4), [], materials.material_table(), paths=paths)
+    sizes = [(64, 64)] * 11 + [(2048, 2048)] * 2 + [(64, 64)]
+    shots: list = [SimpleNamespace(size_px=size) for size in sizes]
+    assert [len(batch) for batch in _batches(shots, projector)] == [1] * 14
+    projector.device = "cuda:0"
+    assert [len(batch) for batch in _batches(shots, projector)] == [8, 3, 1, 1, 1]
+    assert [shot for batch in _batches(shots, projector) for shot in batch] == shots
+
+
 def test_views_can_be_listed_and_chosen(cases, tmp_path, fluoro):
     code, printed, _ = fluoro("render", "--list-views")
     assert code == 0
@@ -274,6 +290,31 @@ def test_bad_input_is_one_line_with_a_hint(tmp_path, fluoro, spoil, words, code,
     assert hint.startswith("hint: ")
     assert "Traceback" not in errors
     assert not (tmp_path / "views" / "views.json").exists()
+
+
+def test_a_case_whose_ct_was_replaced_is_refused(tmp_path, fluoro):
+    case, other = write_body(tmp_path, "case"), write_body(tmp_path, "other", dict(list(BLOCKS.items())[:4]))
+    (case / "ct.nii.gz").write_bytes((other / "ct.nii.gz").read_bytes())
+    code, _, errors = fluoro("render", case, "--size", 32, "--views", 1, "-o", tmp_path / "views")
+    assert code == 1
+    assert "ct.nii.gz: is not the CT that case.json was written for\nhint: write the case again" in errors
+
+
+def test_labels_edited_by_hand_are_refused_and_imported_as_the_hint_says(tmp_path, fluoro, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    case = write_body(tmp_path, "case")
+    labels = read_nifti(case / "labels.nii.gz")
+    labels.array[10:14, 10:12, 14:18] = structure("esophagus").label_id
+    write_nifti(case / "labels.nii.gz", labels)
+    words = ("--size", 32, "--views", 1, "--view", "chest_pa")
+    code, _, errors = fluoro("render", "case", *words)
+    assert code == 1
+    assert "labels.nii.gz: are not the labels that case.json was written for" in errors
+    command = errors.splitlines()[-1].partition("fluoro ")[2]
+    assert fluoro(*command.split())[0] == 0
+    assert fluoro("render", "corrected", *words)[0] == 0
+    (view,) = views_of(tmp_path / "views")
+    assert "esophagus" in {mask.name for mask in view.structures}
 
 
 def test_cuda_that_is_not_there_is_said_so(cases, tmp_path, fluoro):

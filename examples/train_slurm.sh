@@ -13,7 +13,8 @@
 #SBATCH --signal=B:USR1@120
 set -euo pipefail
 shards=$1
-export MASTER_ADDR MASTER_PORT=${MASTER_PORT:-29500} OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-8}
+export MASTER_ADDR MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))} # jobs may share a node
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-8}
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 

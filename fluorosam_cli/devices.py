@@ -1,5 +1,6 @@
-"""What `--device` and `--gpus` mean, the same for every command."""
+"""What `--device` and `--gpus` mean, the same for every command, and the cores there are."""
 
+import os
 import re
 from collections.abc import Callable
 
@@ -15,10 +16,10 @@ def choose_devices(name: str, gpus: int | None, count_gpus: Callable[[], int]) -
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,4}))?", name)
     if not match:
         raise UsageError(f"--device {name}: not known", "use auto, cpu, cuda or cuda:N")
+    if (match[1] and gpus not in (None, 1)) or (name == "cuda" and gpus == 0):
+        raise UsageError(f"--gpus {gpus} and --device {name} exclude each other", "give one of them")
     if name == "cpu" or gpus == 0:
         return ["cpu"] * max(1, gpus or 1)
-    if match[1] and gpus not in (None, 1):
-        raise UsageError(f"--gpus {gpus} and --device {name} exclude each other", "give one of them")
     found = count_gpus()
     if name == "auto" and gpus is None and not found:
         return ["cpu"]
@@ -29,3 +30,8 @@ def choose_devices(name: str, gpus: int | None, count_gpus: Callable[[], int]) -
         on_cpu = "--device cpu" + (f" to run {wanted} processes on the CPU" if wanted > 1 else "")
         raise FluoroError(f"{there}; {asked} was requested", f"use {on_cpu}, or check nvidia-smi")
     return [f"cuda:{number}" for number in range(first, first + wanted)]
+
+
+def available_threads() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

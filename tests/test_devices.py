@@ -38,7 +38,10 @@ def test_a_gpu_that_is_not_there_is_an_error_and_not_a_slow_cpu(name, gpus, said
         choose_devices(name, gpus, lambda: 0)
 
 
-@pytest.mark.parametrize(("name", "gpus"), [("tpu", None), ("cuda:", None), ("cuda:-1", None), ("cuda:1", 2)])
+@pytest.mark.parametrize(
+    ("name", "gpus"),
+    [("tpu", None), ("cuda:", None), ("cuda:-1", None), ("cuda:1", 2), ("cuda", 0), ("cuda:1", 0)],
+)
 def test_contradictions_are_wrong_usage(name, gpus):
     with pytest.raises(UsageError):
         choose_devices(name, gpus, lambda: 4)

@@ -127,7 +127,7 @@ def render(
     ] = None,
 ) -> dict[str, object]:
     """Render X-rays of cases, each with the mask of every structure seen in it."""
-    from fluorosam_cli.devices import choose_devices
+    from fluorosam_cli.devices import available_threads, choose_devices
     from fluorosam_cli.errors import UsageError
     from fluorosam_cli.geometry.poses import read_poses
     from fluorosam_cli.geometry.views import check_names
@@ -135,7 +135,7 @@ def render(
     from fluorosam_cli.render.body import find_cases
     from fluorosam_cli.render.deepdrr import require_deepdrr
     from fluorosam_cli.render.exposure import check_terms
-    from fluorosam_cli.render.projector import available_threads, count_gpus
+    from fluorosam_cli.render.projector import count_gpus
     from fluorosam_cli.render.settings import Aim, Extras, Physics, Settings, integrals_header
     from fluorosam_cli.tools.meshes import files_of
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fluorosam_cli.dataset.shards import ShardReader
     from fluorosam_cli.training.train import Job
 
-HERE = ("micro_batch", "workers", "tensorboard")  # about this machine, so a resumed run may change them
+HERE = ("gpus", "micro_batch", "workers", "tensorboard")  # about this machine, so a resumed run may change them
 
 
 def train(
@@ -23,7 +23,7 @@ def train(
         int | None, typer.Option(min=0, help="Processes, one per GPU; 0 is the CPU.", show_default="1 if any")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu or cuda; --gpus 2 --device cpu runs two CPU processes.")
+        str, typer.Option(help="auto, cpu, cuda or cuda:N; --gpus 2 --device cpu runs two CPU processes.")
     ] = "auto",
     preset: Annotated[
         str | None,
@@ -120,7 +120,7 @@ def train(
     from fluorosam_cli.dataset.shards import HEADER
     from fluorosam_cli.training.devices import plan_processes
     from fluorosam_cli.training.recipe import find_recipe
-    from fluorosam_cli.training.settings import TrainSettings, check, excluded
+    from fluorosam_cli.training.settings import TrainSettings, check, choose_precision, excluded
     from fluorosam_cli.training.start import find_origin
     from fluorosam_cli.training.train import Job, launch
 
@@ -148,13 +148,15 @@ def train(
         augment=augment,
         exclude=excluded(exclude_structures),
         patience=patience,
-        precision=precision,
+        precision=choose_precision(precision, devices.kind),
         compile=compile,
         workers=workers,
         tensorboard=tensorboard,
         seed=stage.seed,
     )
     reader = check(shards, settings, devices)
+    if devices.rank and (stage.dry_run or show_augmentations is not None):
+        raise typer.Exit  # started by a launcher, and not the first: the first one prints and draws
     if show_augmentations is not None:
         return _show(stage, show_augmentations, reader, Job(shards, stage.folder, settings, devices))
     count = steps if steps is not None else max(1, round(epochs * len(reader) / batch))
@@ -163,7 +165,11 @@ def train(
         stage.folder = Path("runs") / origin.preset
     for name in HERE:
         stage.resolved.pop(name)
-    stage.resolved["exclude_structures"] = list(settings.exclude)
+    stage.resolved |= {
+        "device": devices.kind,
+        "precision": settings.precision,
+        "exclude_structures": list(settings.exclude),
+    }
     summary = {
         "images": len(reader),
         "steps": count,

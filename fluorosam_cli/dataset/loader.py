@@ -219,7 +219,9 @@ def warped(image: np.ndarray, warp: np.ndarray, size: int) -> np.ndarray:
     stack = torch.from_numpy(image)[None, None]
     smaller = image.shape[0] // size
     if smaller > 1:  # bilinear sampling sees every pixel of an image up to twice as large
-        stack = F.avg_pool2d(stack, smaller)
+        stack = F.avg_pool2d(stack, smaller, ceil_mode=True)
+        share = image.shape[0] / (smaller * stack.shape[-1])  # the image's, of what the cells cover
+        warp = share * warp + np.array([0, 0, share - 1])
     matrix = torch.from_numpy(warp.astype(np.float32))[None]
     grid = F.affine_grid(matrix, [1, 1, size, size], align_corners=False)
     return F.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[0, 0].numpy()

@@ -9,7 +9,8 @@ import numpy as np
 
 from fluorosam_cli.contracts import Collimation, IntegralsHeader
 from fluorosam_cli.dataset.shard_layout import NAME_BYTES
-from fluorosam_cli.dataset.shard_writer import Box, PackedImage, PackedIntegrals, box_of, pack_mask, positions_to_bits
+from fluorosam_cli.dataset.shard_writer import PackedImage, PackedIntegrals, pack_mask, positions_to_bits
+from fluorosam_cli.geometry.boxes import Box, box_of
 from fluorosam_cli.geometry.frame import Frame
 from fluorosam_cli.render.integrals import PATH_STEP_MM, Integrals, shrunk
 

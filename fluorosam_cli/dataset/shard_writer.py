@@ -13,10 +13,9 @@ import numpy as np
 from fluorosam_cli.artefacts import atomic_path
 from fluorosam_cli.dataset.shard_layout import PART_CHUNK_BYTES, PARTS, PER_IMAGE
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.boxes import Box, box_of
 
 NOTHING = np.zeros(0, np.uint8)
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,6 @@ class PackedImage:
     integrals: PackedIntegrals | None = None
     field_xyxy: tuple[float, float, float, float] = (nan, nan, nan, nan)
     field_round: bool = False
-
-
-def box_of(plane: np.ndarray) -> Box | None:
-    """The smallest box around all that is not 0 in (H, W); None when nothing is."""
-    rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def pack_mask(mask: np.ndarray, structure: int, travel_mm: np.ndarray | None = None) -> PackedMask | None:

@@ -8,9 +8,10 @@ import numpy as np
 from fluorosam_cli.evaluation.samples import ABSENT, Row
 from fluorosam_cli.evaluation.segmenter import Segmenter
 from fluorosam_cli.evaluation.sources import Source
+from fluorosam_cli.geometry.boxes import box_of
+from fluorosam_cli.prediction.answers import PRESENT
 from fluorosam_cli.prediction.overlay import Layer, draw
 from fluorosam_cli.prediction.predictor import ImagePrompt
-from fluorosam_cli.prediction.write import PRESENT, box_of
 
 PREDICTED_RGB, TRUTH_RGB = (255, 150, 30), (90, 220, 255)
 SIDE_PX = 300

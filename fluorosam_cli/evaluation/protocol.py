@@ -28,8 +28,8 @@ from fluorosam_cli.evaluation.samples import ABSENT, PARAPHRASE, Row
 from fluorosam_cli.evaluation.segmenter import Answer, Segmenter
 from fluorosam_cli.evaluation.sources import Scene, Words
 from fluorosam_cli.evaluation.surfaces import surface_scores
+from fluorosam_cli.geometry.boxes import box_of
 from fluorosam_cli.prediction.predictor import ImagePrompt
-from fluorosam_cli.prediction.write import box_of
 
 SERIES = ("text", "text+points", "points", "box", "box+points", "presence", "paraphrases")
 NEEDS = {"text": {"text"}, "points": {"points"}, "box": {"box"}, "presence": {"text"}, "paraphrases": {"text"}}

@@ -21,7 +21,7 @@ from fluorosam_cli.evaluation.metrics import auroc, clicks_needed
 from fluorosam_cli.evaluation.protocol import GOALS
 from fluorosam_cli.evaluation.regions import region_of
 from fluorosam_cli.evaluation.samples import ABSENT, PARAPHRASE, Row
-from fluorosam_cli.prediction.write import PRESENT
+from fluorosam_cli.prediction.answers import PRESENT
 
 METRICS = ("iou", "dice", "nsd", "hd95")
 LARGEST = 10

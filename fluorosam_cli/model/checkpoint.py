@@ -1,5 +1,6 @@
-"""Checkpoint folders: `checkpoint.json` + `model.safetensors`. Reading one never executes code from it."""
+"""Checkpoint folders: `checkpoint.json` and the weights that it names. Reading one never executes code from it."""
 
+import hashlib
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +11,6 @@ from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.fluorosam import FluoroSAM
 
 HEADER = "checkpoint.json"
-WEIGHTS = "model.safetensors"
 BUILTIN = "builtin"  # what users call the checkpoint inside the package
 IMAGE_MAX_PX = 4096
 DAMAGED = "the file is damaged: copy or write it again"
@@ -30,8 +30,10 @@ def save_checkpoint(
     training: dict[str, object] | None = None,
 ) -> Checkpoint:
     """Write weights, then the header. An earlier checkpoint in the folder stays whole until the header replaces it."""
-    weights = f"{WEIGHTS.removesuffix('.safetensors')}-{step:06d}.safetensors"
-    sha256 = write_weights(folder / weights, model.state_dict())
+    data = _safetensors(model.state_dict())
+    sha256 = hashlib.sha256(data).hexdigest()
+    weights = f"model-{step:06d}-{sha256[:8]}.safetensors"  # other weights of the same step have another name
+    write_bytes(folder / weights, data)
     header = Checkpoint(
         model=model.config,
         text_encoder=text_encoder,
@@ -100,10 +102,15 @@ def load_checkpoint(path: Path | str, device: str = "cpu") -> tuple[FluoroSAM, C
 
 def write_weights(path: Path, state: dict[str, Tensor]) -> str:
     """Write a safetensors file; its sha256."""
+    data = _safetensors(state)
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _safetensors(state: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save  # its save_file lets nobody but the owner read the file
 
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
-    return sha256_of(path)
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
 
 
 def read_weights(folder: Path, header: str, name: str, sha256: str) -> dict[str, Tensor]:

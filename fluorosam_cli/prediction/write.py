@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fluorosam_cli.artefacts import atomic_path, read_header, sha256_of, write_json
-from fluorosam_cli.contracts import BoxXYXY, PredictedMask, Prediction, Prompt, Rle
-from fluorosam_cli.prediction.answers import PRESENT as PRESENT
+from fluorosam_cli.contracts import PredictedMask, Prediction, Prompt, Rle
+from fluorosam_cli.geometry.boxes import box_of
 from fluorosam_cli.prediction.answers import Answer
 from fluorosam_cli.prediction.overlay import Layer, draw
 from fluorosam_cli.prediction.radiograph import Radiograph
@@ -145,14 +145,6 @@ def rle_of(mask: np.ndarray) -> Rle:
 
     encoded: Any = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
     return Rle(size=(mask.shape[0], mask.shape[1]), counts=encoded["counts"].decode())
-
-
-def box_of(mask: np.ndarray) -> BoxXYXY | None:
-    """The inclusive-exclusive box around a mask; None when it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def write_png(path: Path, array: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike
 from fluorosam_cli.artefacts import atomic_path
 from fluorosam_cli.contracts import IntegralsHeader
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.boxes import box_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -83,9 +84,7 @@ def write_travel(path: Path, travel_mm: np.ndarray, names: Sequence[str]) -> Non
     """Write the path lengths `travel_mm` (P, H, W) through the structures of those names, each cut to its own box."""
     seen, boxes, parts = [], [], []
     for name, plane in zip(names, travel_mm, strict=True):
-        rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-        if len(rows):
-            box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        if box := box_of(plane):
             seen.append(name)
             boxes.append(box)
             parts.append(_half(plane[box[1] : box[3], box[0] : box[2]]))

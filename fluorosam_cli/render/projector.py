@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from fluorosam_cli.devices import available_threads
 from fluorosam_cli.errors import FluoroError
 
 VERSION = "1"  # raised when the same view would give other numbers
@@ -50,11 +51,6 @@ def count_gpus() -> int:
     """The CUDA devices that Warp finds."""
     wp = started_warp()
     return wp.get_cuda_device_count() if wp.is_cuda_available() else 0
-
-
-def available_threads() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from fluorosam_cli.devices import available_threads
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.render.physics import density_g_cm3
-from fluorosam_cli.render.projector import EVERYWHERE, Projector, available_threads, ray_rows, started_warp
+from fluorosam_cli.render.projector import EVERYWHERE, Projector, ray_rows, started_warp
 from fluorosam_cli.tools.placement import PlacedTool
 
 THIN_PX = 3.0  # parts thinner than this on the image get 2x2 rays a pixel,

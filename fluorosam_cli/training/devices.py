@@ -4,23 +4,26 @@ torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; under S
 (examples/train_slurm.sh). Processes talk over NCCL on GPUs, over gloo on CPUs.
 """
 
+import atexit
 import logging
 import os
+import pickle
+import signal
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
 
 from fluorosam_cli.allocator import keep_freed_memory
-from fluorosam_cli.devices import choose_devices
+from fluorosam_cli.devices import available_threads, choose_devices
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.processes import end_with_parent
-from fluorosam_cli.render.projector import available_threads
 
 log = logging.getLogger("fluoro")
 
@@ -56,13 +59,15 @@ def plan_processes(gpus: int | None, device: str) -> Devices:
 
     Raises FluoroError when the GPUs asked for are not there, UsageError for a contradiction.
     """
-    if ":" in device or not all(name in os.environ for name in LAUNCHER):
+    if not all(name in os.environ for name in LAUNCHER):
         chosen = choose_devices(device, gpus, torch.cuda.device_count)
         kind, _, number = chosen[0].partition(":")
         return Devices(kind, len(chosen), local_rank=int(number or 0))
     rank, world, local = (int(os.environ[name]) for name in LAUNCHER)
     if gpus not in (None, 0, world):
         raise UsageError(f"--gpus {gpus}: a launcher has started {world} processes", "leave --gpus out")
+    if device.startswith("cuda:"):
+        raise UsageError(f"--device {device}: a launcher numbers its processes' GPUs", "give --device cuda")
     if choose_devices(device, 0 if gpus == 0 else None, torch.cuda.device_count) == ["cpu"]:
         return Devices("cpu", world, rank, local)
     found = torch.cuda.device_count()
@@ -74,9 +79,13 @@ def plan_processes(gpus: int | None, device: str) -> Devices:
 
 
 def run(work: Callable[[Process], None], devices: Devices) -> None:
-    """Run `work`, which must be picklable, in every process. Its FluoroError is raised here."""
+    """Run `work`, which must be picklable, in every process. What it raises in one that is started here is raised."""
     if devices.rank is not None:
-        _joined(work, devices, devices.rank, devices.local_rank, "env://")
+        try:
+            _joined(work, devices, devices.rank, devices.local_rank, "env://")
+        except BaseException as error:
+            atexit.register(_leave, error)  # when it has been reported
+            raise
     elif devices.world == 1:
         keep_freed_memory()
         work(Process(0, 1, _own_device(devices, devices.local_rank)))
@@ -93,16 +102,12 @@ def _start(work: Callable[[Process], None], devices: Devices) -> None:
         try:
             torch.multiprocessing.spawn(_started, arguments, nprocs=devices.world)  # pyright: ignore
         except torch.multiprocessing.ProcessExitedException as error:  # pyright: ignore
-            if not problems.empty():
-                raise FluoroError(*problems.get()) from None
+            if error.signal_name is None and not problems.empty():
+                raise problems.get() from None
             raise FluoroError(
                 f"a training process was ended from outside ({error.signal_name or error.exit_code})",
                 "if the memory was full: a smaller --micro-batch, then --resume",
             ) from None
-        except torch.multiprocessing.ProcessRaisedException:  # pyright: ignore
-            if problems.empty():
-                raise
-            raise FluoroError(*problems.get()) from None
 
 
 def _started(rank: int, work: Callable[[Process], None], devices: Devices, store: str, problems: Any) -> None:
@@ -112,9 +117,28 @@ def _started(rank: int, work: Callable[[Process], None], devices: Devices, store
     end_with_parent()
     try:
         _joined(work, devices, rank, rank, store)
-    except FluoroError as error:
-        problems.put((error.problem, error.hint))
-        os._exit(1)  # at once: taking leave of the others would wait for them, and they wait for this one
+    except BaseException as error:
+        if isinstance(error, Exception):
+            problems.put(_portable(error))
+        _leave(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error as another process can raise it, with the traceback that it has here as a note."""
+    try:
+        found = pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class may raise
+        found = RuntimeError(f"{type(error).__name__}: {error}")
+    found.add_note("".join(traceback.format_tb(error.__traceback__)))
+    return found
+
+
+def _leave(error: BaseException) -> NoReturn:
+    """End at once after an error: taking leave of the others would wait for them, and they wait for this process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    interrupted = isinstance(error, KeyboardInterrupt)
+    os._exit(128 + signal.SIGINT if interrupted else getattr(error, "exit_code", 1))
 
 
 def _joined(work: Callable[[Process], None], devices: Devices, rank: int, local: int, store: str) -> None:
@@ -141,45 +165,3 @@ def _own_device(devices: Devices, local: int) -> torch.device:
         return torch.device("cpu")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
-
-
-# --- what processes tell each other -----------------------------------------------------------------------------------
-
-
-def from_first(value: Any, process: Process) -> Any:
-    """The first process's value, in every process."""
-    if process.world == 1:
-        return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0, device=process.device)
-    return box[0]
-
-
-def from_all(values: list[Any], process: Process) -> list[Any]:
-    """The lists of all processes, one after the other, in every process."""
-    if process.world == 1:
-        return values
-    found: list[Any] = [None] * process.world
-    dist.all_gather_object(found, values)
-    return [value for part in found for value in part]
-
-
-def average(parameters: list[nn.Parameter], figures: Tensor, process: Process) -> Tensor:
-    """Replace every gradient by its mean over the processes, in one message; -> the figures' mean.
-
-    A parameter that nothing in the batch needed has a gradient of 0, however many processes there are: the optimiser
-    treats none and 0 differently.
-    """
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    if process.world == 1:
-        return figures
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([*(gradient.flatten() for gradient in gradients), figures])
-    dist.all_reduce(flat)
-    flat /= process.world
-    *means, figures = flat.split([*(gradient.numel() for gradient in gradients), len(figures)])
-    for gradient, mean in zip(gradients, means, strict=True):
-        gradient.copy_(mean.view_as(gradient))  # in place: fused optimisers want the parameter's memory layout
-    return figures

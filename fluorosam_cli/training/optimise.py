@@ -1,7 +1,8 @@
 """The optimiser, its schedule, and the average of the weights that is kept as the result."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -88,11 +89,23 @@ class Muon(torch.optim.Optimizer):
                 p.add_(update.view_as(p), alpha=-group["lr"] * max(1, len(update) / update.shape[1]) ** 0.5)
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply matrices of float32 as they are, without rounding them to TF32 first."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@full_precision()
 def orthogonal(matrix: Tensor) -> Tensor:
     """A matrix with the same singular vectors, and singular values near 1, by five Newton-Schulz steps.
 
     A step multiplies X by a polynomial in X X'; these polynomials are what is multiplied here, as layers' matrices are
-    many times longer than wide.
+    many times longer than wide. TF32 would turn small eigenvalues of X X' negative, which the polynomials amplify.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T

@@ -15,6 +15,8 @@ from fluorosam_cli.contracts import TextEncoderConfig
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.checkpoint import save_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM
+from fluorosam_cli.training.devices import Process
+from fluorosam_cli.training.exchange import from_all
 from fluorosam_cli.training.optimise import Optimiser
 
 SECONDS_BETWEEN_SAVES = 45.0  # so much a kill may cost ...
@@ -32,11 +34,18 @@ class State:
     stopped: bool = False  # by --patience
     metrics: dict[str, float] = field(default_factory=dict)
 
-    def restore(self, folder: Path) -> None:
-        """Continue from `last/trainer.pt`, if it is there."""
-        if not (folder / "last" / "trainer.pt").is_file():
-            return
-        saved = load_state(folder)
+    def restore(self, folder: Path, process: Process) -> None:
+        """Continue from `last/trainer.pt`, if it is there. Raises FluoroError where other processes see another."""
+        if (folder / "last" / "trainer.pt").is_file():
+            self._load(load_state(folder))
+        steps = sorted(set(from_all([self.step], process)))
+        if len(steps) > 1:
+            raise FluoroError(
+                f"{folder}: its last step is {' or '.join(map(str, steps))}, depending on the process that looks",
+                "the folder must lie on a file system that all nodes share",
+            )
+
+    def _load(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
         self.average.load_state_dict(saved["average"])
         self.optimiser.load_state_dict(saved["optimiser"])

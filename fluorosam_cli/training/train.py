@@ -25,7 +25,8 @@ from fluorosam_cli.dataset.shards import HEADER, ShardReader
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
 from fluorosam_cli.model.fluorosam import FluoroSAM
-from fluorosam_cli.training.devices import Devices, Process, average, from_all, from_first, run
+from fluorosam_cli.training.devices import Devices, Process, run
+from fluorosam_cli.training.exchange import average, from_all, from_first
 from fluorosam_cli.training.logs import FIGURES, Line, Logs, Stopwatch
 from fluorosam_cli.training.memory import with_advice
 from fluorosam_cli.training.objective import Objective
@@ -86,7 +87,7 @@ def _train(job: Job, track: Track, process: Process) -> None:
     averaged = FluoroSAM(model.config).requires_grad_(False).to(device)
     averaged.load_state_dict(model.state_dict())
     state = State(model, averaged, Optimiser(model, recipe), metrics=start.scores)
-    state.restore(job.folder)
+    state.restore(job.folder, process)
     mean = WeightAverage(averaged, model)
     bf16 = choose_precision(settings.precision, device.type) == "bf16"
     objective = Objective(model, start.tokens, settings.prompts, recipe, bf16).to(device)

@@ -69,8 +69,9 @@ def measure(image: Path) -> dict[str, dict]:
     lap("import fluoro")
     predictor = Predictor.from_checkpoint("builtin")
     lap("load network")
+    from fluorosam_cli.geometry.boxes import box_of
     from fluorosam_cli.prediction.images import read_image
-    from fluorosam_cli.prediction.write import box_of, rle_of
+    from fluorosam_cli.prediction.write import rle_of
 
     pixels = read_image(image)
     lap("read image")

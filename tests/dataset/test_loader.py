@@ -213,6 +213,16 @@ def test_geometry_moves_picture_and_masks_together(rendered):
         assert masks[0].sum() > 50
 
 
+@pytest.mark.parametrize("side", [640, 639, 637])
+def test_a_picture_stays_in_place_where_pixels_are_left_over_when_it_is_made_smaller(side):
+    image = np.zeros((side, side), np.float32)
+    image[590:610, 30:50] = 1
+    small = warped(image, draw_warp(np.random.default_rng(0), OFF), 128)
+    row, column = ((small * at).sum() / small.sum() for at in np.indices(small.shape))
+    assert row == pytest.approx(600 * 128 / side - 0.5, abs=0.05)
+    assert column == pytest.approx(40 * 128 / side - 0.5, abs=0.05)
+
+
 def test_a_flip_of_a_narrow_image_stays_within_it():
     image = np.zeros((64, 64), np.float32)
     image[:, :32] = np.linspace(0.1, 1, 32)

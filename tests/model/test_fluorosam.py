@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from fluorosam_cli.contracts import TextEncoderConfig
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.geometry.frame import Frame
+from fluorosam_cli.model import checkpoint
 from fluorosam_cli.model.checkpoint import HEADER, load_checkpoint, save_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM, ImageFeatures, Prompts, preset
 from fluorosam_cli.model.preprocess import channels, fit, to_image
@@ -185,6 +186,20 @@ def test_checkpoints_come_back_and_only_the_newest_stays(model, tmp_path):
     loaded, _ = load_checkpoint(tmp_path)
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_an_earlier_checkpoint_stays_whole_until_another_of_the_same_step_is_finished(model, tmp_path, monkeypatch):
+    save(model, tmp_path, 1)
+    other = FluoroSAM(model.config)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            save(other, tmp_path, 1)
+    loaded, _ = load_checkpoint(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    header = save(other, tmp_path, 1)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == [header.weights]
 
 
 def test_damaged_and_foreign_checkpoints_are_refused(model, tmp_path):

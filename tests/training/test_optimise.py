@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from fluorosam_cli.model.fluorosam import FluoroSAM, preset
 from fluorosam_cli.training.optimise import MUON_DECAY, MUON_MOMENTUM, Muon, Optimiser, orthogonal
@@ -18,6 +19,51 @@ def test_singular_values_come_near_one_and_vectors_stay(shape):
     torch.testing.assert_close(turned, torch.diag(turned.diagonal()), atol=1e-9, rtol=0)
     assert ((turned.diagonal() > 0.6) & (turned.diagonal() < 1.25))[s > 0.05 * s.max()].all()
     assert not orthogonal(torch.zeros(shape)).any()
+
+
+def to_tf32(x):
+    """Rounded to the 10 bits of mantissa that a GPU's TF32 has."""
+    return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+class Tf32(TorchFunctionMode):
+    """Multiplies matrices as a GPU does that is allowed TF32."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.matmul and torch.get_float32_matmul_precision() != "highest":
+            args = tuple(map(to_tf32, args))
+        return func(*args, **(kwargs or {}))
+
+
+def ill_conditioned():
+    """A matrix (128, 1152) with singular values of many magnitudes."""
+    torch.manual_seed(0)
+    return torch.randn(128, 128) * torch.exp(2 * torch.randn(128)) @ torch.randn(128, 1152)
+
+
+@pytest.fixture
+def tf32_allowed():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_singular_values_stay_near_one_where_tf32_is_allowed(tf32_allowed):
+    matrix = ill_conditioned()
+    with Tf32():
+        found, rounded = orthogonal(matrix), matrix @ matrix.T
+    assert not torch.equal(rounded, matrix @ matrix.T)
+    assert torch.linalg.svdvals(found).max() < 1.25
+    assert torch.equal(found, orthogonal(matrix))
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+@pytest.mark.gpu
+def test_singular_values_stay_near_one_on_a_gpu(tf32_allowed):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    assert torch.linalg.svdvals(orthogonal(ill_conditioned().cuda())).max() < 1.25
 
 
 def test_it_moves_as_pytorchs_does():

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,6 +82,13 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def gradients(folder):
+    """All of them in one row, as the optimisers' first moments have them after a step."""
+    saved = torch.load(folder / "last/trainer.pt", weights_only=True, map_location="cpu")["optimiser"]
+    states = [*saved["Muon"]["state"].values(), *saved["AdamW"]["state"].values()]
+    return torch.cat([state.get("momentum", state.get("exp_avg")).flatten() for state in states])
+
+
 def assert_same_gradients(folder, other):
     """The optimisers' first moments are averaged gradients."""
     one, two = (torch.load(path / "last/trainer.pt", weights_only=True)["optimiser"] for path in (folder, other))
@@ -119,6 +127,16 @@ def test_training_through_the_command_line(fluoro, shards, trained):
     code, _, err = fluoro(*again, "--resume", "--recipe", "fluorosam")
     assert code == 1
     assert "begun with recipe = 'fluoro', now 'fluorosam'" in err
+
+
+def test_a_run_goes_on_in_other_processes_but_not_in_other_arithmetic(fluoro, shards, trained, monkeypatch):
+    line = ("train", shards, *ON_CPU, "--steps", 2, "-o", trained, "--resume")
+    code, _, err = fluoro(*line, "--gpus", 1)
+    assert code == 0, err
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert "begun with precision = 'fp32', now 'bf16'" in fluoro(*line, "--precision", "auto")[2]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert "begun with device = 'cpu', now 'cuda'" in fluoro(*line, "--device", "auto")[2]
 
 
 def test_killed_and_resumed_gives_the_same_weights(fluoro, shards, words, tmp_path):
@@ -171,6 +189,55 @@ def test_two_processes_follow_one_however_they_are_started(fluoro, shards, train
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'launched'}\n"
     assert (tmp_path / "launched/log.csv").read_text() == (tmp_path / "two/log.csv").read_text()
+
+
+def test_processes_that_do_not_share_the_folder_are_told_so(shards, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "0/run")
+    (tmp_path / "1").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    words = ("train", shards, *ON_CPU, "--steps", 2, "-o", "run", "--resume")
+    command = [sys.executable, "-m", "fluorosam_cli", *map(str, words)]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path / rank,
+            env=os.environ | meeting | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    for process in processes:
+        assert "error: run: its last step is 0 or 2" in process.communicate()[1]
+        assert process.returncode == 1
+
+
+def test_of_a_launchers_processes_the_first_alone_prints_and_draws(fluoro, shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        code, out, _ = fluoro("train", shards, *ON_CPU, "--dry-run")
+        assert (code, "images: 8" in out) == (0, rank == "0")
+        sheet = tmp_path / f"{rank}.png"
+        code, out, _ = fluoro("train", shards, *ON_CPU, "--show-augmentations", sheet)
+        assert (code, sheet.exists()) == (0, rank == "0")
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_is_that_of_a_cpu(shards, small, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    settings = replace(small, steps=1, recipe=replace(FLUORO, rounds=1))
+    for kind in ("cpu", "cuda"):
+        launch(Job(shards, tmp_path / kind, settings, Devices(kind, 1)))
+    cpu, cuda = (gradients(tmp_path / kind) for kind in ("cpu", "cuda"))
+    assert (cpu - cuda).norm() < 0.02 * cpu.norm()  # TF32 has 10 bits
+    assert float(rows(tmp_path / "cpu")[0]["loss"]) == pytest.approx(
+        float(rows(tmp_path / "cuda")[0]["loss"]), rel=0.01
+    )
 
 
 def test_a_batch_may_be_taken_in_parts_and_loaded_elsewhere(shards, small, tmp_path):

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from fluorosam_cli import __version__
 from fluorosam_cli.contracts import Model, Prompt
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.geometry.boxes import box_of
 from fluorosam_cli.prediction.answers import answer_prompts
 from fluorosam_cli.prediction.page import phrases
 from fluorosam_cli.prediction.page.guard import Guard, problem
@@ -40,7 +41,7 @@ from fluorosam_cli.prediction.page.sessions import (
 )
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.prompts import spelt_out
-from fluorosam_cli.prediction.write import HEADER, Segmented, box_of, rle_of, write_masks
+from fluorosam_cli.prediction.write import HEADER, Segmented, rle_of, write_masks
 
 log = logging.getLogger("fluoro")
 

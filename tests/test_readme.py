@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from fluorosam_cli import cli
+from fluorosam_cli.geometry.views import RANDOM, view_rows
+from fluorosam_cli.tools.catalogue import catalogue
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +33,13 @@ def test_every_command_is_in_the_table_and_no_other():
     assert commands - named == {"phantom", "info"}
     assert "`phantom`" in README
     assert "`info`" in README
+
+
+def test_the_counts_are_those_of_the_tables():
+    standard = [name for name, *_ in view_rows() if name != RANDOM]
+    designs = {tool.design for tool in catalogue()}
+    assert f" {len(standard)} standard views" in README
+    assert f" {len(catalogue())} tools of {len(designs)} designs" in README
 
 
 def test_the_three_lines_stand_as_users_type_them():

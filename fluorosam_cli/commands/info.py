@@ -123,7 +123,7 @@ def weight_rows() -> list[Row]:
         {
             "weights": "built-in checkpoint",
             "found": (BUILTIN / "checkpoint.json").is_file(),
-            "where": str(BUILTIN) if BUILTIN.is_dir() else "none shipped yet",
+            "where": str(BUILTIN) if BUILTIN.is_dir() else "not part of this installation",
         },
         {
             "weights": "sentence encoder (MiniLM)",

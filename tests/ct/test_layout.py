@@ -119,14 +119,17 @@ def test_colour_is_no_ct(tmp_path):
         read(save(tmp_path / "a.nii.gz", colour()))
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_flipped_header_bytes_are_read_or_refused_but_never_crash(tmp_path, seed):
-    rng = np.random.default_rng(seed)
-    data = np.frombuffer(raw_header(), np.uint8).copy()
-    data[rng.integers(0, 352, 4)] = rng.integers(0, 256, 4)
-    (tmp_path / "a.nii").write_bytes(data.tobytes())
-    with contextlib.suppress(FluoroError):
-        read(tmp_path / "a.nii")
+def test_flipped_header_bytes_are_read_or_refused_but_never_crash(tmp_path):
+    found = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        data = np.frombuffer(raw_header(), np.uint8).copy()
+        data[rng.integers(0, 352, 4)] = rng.integers(0, 256, 4)
+        (tmp_path / "a.nii").write_bytes(data.tobytes())
+        with contextlib.suppress(FluoroError):
+            found.append(read(tmp_path / "a.nii"))
+    assert 20 < len(found) < 100
+    assert all(np.isfinite(volume.world_from_voxel).all() and volume.array.dtype == np.int16 for volume in found)
 
 
 def test_headers_are_read_without_the_weight_of_pydicom(tmp_path):

@@ -74,9 +74,9 @@ def parted(text: str) -> list[str]:
 
     The side of "left femur and tibia" holds for all of them that have one.
     """
-    parts = _items(text)
-    if len(parts) < 2 or understand(text).how != "unknown":
+    if not _BETWEEN.search(text) or understand(text).how != "unknown":
         return [text]
+    parts = _items(text) or [text]
     side = marks(parts[0].split()[0]).sides
     if len(side) == 1:
         parts = [_sided(part, *side) for part in parts]

@@ -96,16 +96,16 @@ def evaluate(
         raise FluoroError(f"{data}: no structure has a {phrases} phrase", "choose other --phrases")
     protocol = Protocol(asked, clicks, noc, words, source.words("test"), stage.seed)
     _tell(source.unknown_names, series, asked, described.name)
+    stage.resolved |= {"model_sha256": described.sha256, "data_sha256": source.sha256}
+    folder = stage.output(HEADER, inputs=[prompt_file] if prompt_file else [], device=device)
     if stage.dry_run:
         return stage.plan(
             images=len(images), held=len(source), split=source.split, structures=len(source.structures),
             model=described.name, prompts=list(asked), answers_per_mask=protocol.answers_per_mask(),
         )  # fmt: skip
-    stage.resolved |= {"model_sha256": described.sha256, "data_sha256": source.sha256}
     log.info("%d of %d images, at most %d answers for each mask", len(images), len(source), protocol.answers_per_mask())
-    inputs = [prompt_file] if prompt_file else []
     plan = EvalPlan(source, images, "file" if prompt_file else phrases, protocol, strict)
-    with stage.output(HEADER, inputs=inputs, device=device) as output:
+    with folder as output:
         if output.finished:
             output.skipped = len(images)
             metrics = read_header(output.path / HEADER, Metrics)
@@ -160,9 +160,10 @@ def _compare(stage: Stage, first: Path, second: Path) -> dict[str, object]:
     if stage.options["out"] is None:
         stage.folder = Path("comparison")
     a, b = read_evaluation(first), read_evaluation(second)
+    folder = stage.output(HEADER, inputs=[a.header, b.header])
     if stage.dry_run:
         return stage.plan(a=a.metrics.model.name, b=b.metrics.model.name, rows=[len(a.rows), len(b.rows)])
-    with stage.output(HEADER, inputs=[a.header, b.header]) as output:
+    with folder as output:
         found = compare(a, b, output, stage.seed)
     return {
         "a": found.a.name,

@@ -35,6 +35,7 @@ def phantom(
         raise UsageError(
             f"--spacing {spacing:g}: outside {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm", "2 is fine, 4 is quick"
         )
+    prepared = stage.output(header=None)
     if stage.dry_run:
         voxels = voxel_count(stage.seed, 0, region, spacing)
         return stage.plan(
@@ -42,7 +43,7 @@ def phantom(
             files=f"{stage.folder}/scans/{phantom_name(0)}.nii.gz to {phantom_name(count - 1)}.nii.gz, and labels",
             voxels_of_first=voxels,
         )
-    with stage.output(header=None) as output:
+    with prepared as output:
 
         def count_one(new: bool) -> None:
             output.done += new

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 VIEWS = 10  # of a case, unless --views or --poses say otherwise
 SIZE_PX = 512
+INTEGRALS_PX = 224
 
 
 def register(app: typer.Typer) -> None:
@@ -100,7 +101,9 @@ def render(
     ] = False,
     integrals_size: Annotated[
         int | None,
-        typer.Option(min=16, max=8192, help="Pixels along the longer side of --integrals.", show_default="224"),
+        typer.Option(
+            min=16, max=8192, help="Pixels along the longer side of --integrals.", show_default=str(INTEGRALS_PX)
+        ),
     ] = None,
     travel: Annotated[
         bool, typer.Option("--travel", help="Also the path length through every structure, at full size.")
@@ -171,7 +174,7 @@ def render(
             polarity="bone_dark" if polarity == "bone-dark" else "bone_bright",
         ),
         tooling=tooling,
-        extras=Extras(raw, travel, integrals_header(integrals_size or 224, tooling) if integrals else None),
+        extras=Extras(raw, travel, integrals_header(integrals_size or INTEGRALS_PX, tooling) if integrals else None),
         deformations=augment_anatomy,
         device=devices[0],
         threads=threads or available_threads(),

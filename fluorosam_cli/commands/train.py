@@ -175,14 +175,14 @@ def train(
         "steps": count,
         "structures": len(reader.header.structures) - len(settings.exclude),
     }
-    if stage.dry_run:
-        return stage.plan(**summary, device=f"{devices.world} x {devices.kind}")
     if devices.rank:  # started by a launcher, and not the first: the first one owns the folder and the screen
         logging.getLogger("fluoro").setLevel(logging.ERROR)
         launch(Job(shards, stage.folder, settings, devices), silent)
         raise typer.Exit
-    inputs = [shards / HEADER, *origin.headers]
-    with stage.output(None, inputs=inputs, device=devices.kind) as output:
+    folder = stage.output(None, inputs=[shards / HEADER, *origin.headers], device=devices.kind)
+    if stage.dry_run:
+        return stage.plan(**summary, device=f"{devices.world} x {devices.kind}")
+    with folder as output:
         metrics = launch(Job(shards, output.path, settings, devices), stage.track)
         output.done = count
     return {

@@ -243,8 +243,8 @@ def _read_whole_numbers(path: Path) -> Volume:
 
 
 def _volume_on_grid(file: Path, ct: Volume, labels_map: LabelsMap, notes: list[str]) -> Volume:
-    labels = _read_volume(file, labels_map)
-    if _ends_inside(standardise(labels, fill=0, nearest=True, subject=str(file)), ct):
+    labels = standardise(_read_volume(file, labels_map), fill=0, nearest=True, subject=str(file))
+    if _ends_inside(labels, ct):
         notes.append(f"{file}: ends inside the scan; what its border cuts counts as whole")
     return _on_grid(labels, ct, str(file), notes)
 

@@ -32,7 +32,7 @@ class TrainSettings:
     validations: int = 10
     validation_images: int = 32
     patience: int | None = None  # validations without a better one before training stops
-    precision: Precision = "auto"
+    precision: Literal["bf16", "fp32"] = "fp32"
     compile: bool = False
     workers: int | None = None  # loader processes of each process; None: what the free cores allow
     tensorboard: bool | None = None  # None: where it is installed

@@ -31,7 +31,7 @@ from fluorosam_cli.training.logs import FIGURES, Line, Logs, Stopwatch
 from fluorosam_cli.training.memory import with_advice
 from fluorosam_cli.training.objective import Objective
 from fluorosam_cli.training.optimise import Optimiser, WeightAverage, learning_rate
-from fluorosam_cli.training.settings import TrainSettings, choose_precision, choose_workers
+from fluorosam_cli.training.settings import TrainSettings, choose_workers
 from fluorosam_cli.training.start import Start, build, name_tokens, prepare
 from fluorosam_cli.training.state import About, Saver, State
 from fluorosam_cli.training.validate import selection, validate
@@ -89,8 +89,7 @@ def _train(job: Job, track: Track, process: Process) -> None:
     state = State(model, averaged, Optimiser(model, recipe), metrics=start.scores)
     state.restore(job.folder, process)
     mean = WeightAverage(averaged, model)
-    bf16 = choose_precision(settings.precision, device.type) == "bf16"
-    objective = Objective(model, start.tokens, settings.prompts, recipe, bf16).to(device)
+    objective = Objective(model, start.tokens, settings.prompts, recipe, settings.precision == "bf16").to(device)
     if settings.compile:
         model.image_encoder.compile()
         model.mask_decoder.compile(dynamic=True)

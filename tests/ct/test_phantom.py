@@ -252,6 +252,9 @@ def test_dry_run_writes_nothing(fluoro: Callable, tmp_path: Path) -> None:
     assert plan["phantoms"] == 1
     assert plan["voxels_of_first"] == make_phantom(0, 0, "head", 10.0).labels.array.size
     assert not any(tmp_path.iterdir())
+    (tmp_path / "mine").write_text("")
+    code, _, err = fluoro("phantom", tmp_path, *SMALL, "--dry-run")
+    assert (code, "not empty" in err) == (1, True)  # as the run would say
 
 
 @pytest.mark.parametrize("wrong", [("--region", "tail"), ("--spacing", 0.1), ("--spacing", 40), ("--count", 0)])

@@ -352,3 +352,6 @@ def test_dry_run_writes_nothing(fluoro, tiny_checkpoint, shards, tmp_path):
     assert code == 0, err
     assert {"dry_run": True, "images": 4, "split": "test"}.items() <= json.loads(out).items()
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").write_text("")
+    code, _, err = fluoro("eval", tiny_checkpoint, shards, "--dry-run", "-o", tmp_path)
+    assert (code, "not empty" in err) == (1, True)  # as the run would say

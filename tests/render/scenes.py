@@ -34,6 +34,17 @@ def project(projector: Projector, view: CArm, paths: bool = True):
     return projector.project(view.intrinsic, view.camera_from_world, *size, paths=paths)
 
 
+def assert_together_as_alone(projector: Projector, views: list[CArm]) -> None:
+    """Views of one size in one call are the same, to the bit, as each by itself."""
+    cameras = [(view.intrinsic, view.camera_from_world, (0.0, np.inf)) for view in views]
+    size = views[0].detector_width_px, views[0].detector_height_px
+    for view, found in zip(views, projector.project_views(cameras, *size, paths=True), strict=True):
+        alone = project(projector, view)
+        assert np.array_equal(found.mass_g_cm2, alone.mass_g_cm2)
+        assert np.array_equal(found.bits, alone.bits)
+        assert np.array_equal(found.path_mm, alone.path_mm)
+
+
 def rays(view: CArm) -> tuple[np.ndarray, np.ndarray]:
     """Source (3,) and unit directions (H, W, 3) in the world, worked out without the projector."""
     y, x = np.mgrid[0 : view.detector_height_px, 0 : view.detector_width_px].astype(float)

@@ -13,6 +13,7 @@ from tests.render.scenes import (
     BONE,
     ONE,
     SOFT,
+    assert_together_as_alone,
     box_chords,
     carm,
     centred,
@@ -302,13 +303,7 @@ def test_the_image_alone_is_the_same_image():
 def test_several_views_in_one_call_are_the_same_views():
     hu, labels = random_body()
     projector = Projector(hu, labels, centred(hu.shape), [("a", (1, 2)), ("b", (3,))], table())
-    views = [carm(180), carm(40, 20), carm(-90, -10)]
-    cameras = [(view.intrinsic, view.camera_from_world, (0.0, np.inf)) for view in views]
-    for view, found in zip(views, projector.project_views(cameras, 32, 32, paths=True), strict=True):
-        alone = project(projector, view)
-        assert np.array_equal(found.mass_g_cm2, alone.mass_g_cm2)
-        assert np.array_equal(found.bits, alone.bits)
-        assert np.array_equal(found.path_mm, alone.path_mm)
+    assert_together_as_alone(projector, [carm(180), carm(40, 20), carm(-90, -10)])
 
 
 def test_a_launch_holds_as_many_views_as_its_memory_and_at_least_one(monkeypatch):

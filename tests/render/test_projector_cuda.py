@@ -8,7 +8,7 @@ from fluorosam_cli.render.masks import decode
 from fluorosam_cli.render.projector import Projector, count_gpus
 from fluorosam_cli.render.tools import project_tools
 from tests.render.chest import views_of
-from tests.render.scenes import carm, centred, project, random_body, table
+from tests.render.scenes import assert_together_as_alone, carm, centred, project, random_body, table
 from tests.render.test_tools import cylinder, placed, sphere, torus
 
 OUTPUTS = [(str(label), (label,)) for label in range(1, 6)]
@@ -62,13 +62,7 @@ def test_cuda_agrees_with_the_cpu(cuda, interpolation):
 def test_views_of_one_launch_are_the_views_of_several(cuda):
     hu, labels = random_body((40, 50, 60), seed=9)
     projector = Projector(hu, labels, centred(hu.shape), OUTPUTS, table(), device=cuda)
-    views = [carm(primary, 10, 80, 1.0) for primary in range(0, 360, 45)]
-    cameras = [(view.intrinsic, view.camera_from_world, (0.0, np.inf)) for view in views]
-    for view, found in zip(views, projector.project_views(cameras, 80, 80, paths=True), strict=True):
-        alone = project(projector, view)
-        assert np.array_equal(found.mass_g_cm2, alone.mass_g_cm2)
-        assert np.array_equal(found.bits, alone.bits)
-        assert np.array_equal(found.path_mm, alone.path_mm)
+    assert_together_as_alone(projector, [carm(primary, 10, 80, 1.0) for primary in range(0, 360, 45)])
 
 
 @pytest.mark.gpu

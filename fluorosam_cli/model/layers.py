@@ -53,9 +53,10 @@ class PatchConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         patch = self.kernel_size[0]
-        x = input.permute(0, 2, 3, 1).unflatten(2, (-1, patch)).unflatten(1, (-1, patch))
-        x = x.permute(0, 1, 3, 5, 2, 4).flatten(3)  # (B, h, w, inputs * patch * patch)
-        return F.linear(x, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        x = input.permute(0, 2, 3, 1).unflatten(2, (-1, patch)).unflatten(1, (-1, patch)).transpose(2, 3)
+        sides = x.shape[:3]  # x: (B, h, w, patch, patch, inputs), whose channels lie together in memory
+        x = F.linear(x.flatten(0, 2).flatten(1), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return x.unflatten(0, sides).permute(0, 3, 1, 2)
 
 
 class PatchUpscale2d(nn.ConvTranspose2d):

@@ -54,6 +54,9 @@ class Process:
         return self.rank == 0
 
 
+ALONE = Process(0, 1, torch.device("cpu"))
+
+
 def plan_processes(gpus: int | None, device: str) -> Devices:
     """What `--gpus`, `--device` and a launcher's environment mean here.
 

@@ -27,6 +27,12 @@ def from_all(values: list[Any], process: Process) -> list[Any]:
     return [value for part in found for value in part]
 
 
+def add_up(values: Tensor, process: Process) -> None:
+    """Replace the values by their sum over the processes, the same bits in every process."""
+    if process.world > 1:
+        dist.all_reduce(values)
+
+
 def average(parameters: list[nn.Parameter], figures: Tensor, process: Process) -> Tensor:
     """Replace every gradient by its mean over the processes, in one message; -> the figures' mean.
 
@@ -40,7 +46,7 @@ def average(parameters: list[nn.Parameter], figures: Tensor, process: Process) -
         return figures
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), figures])
-    dist.all_reduce(flat)
+    add_up(flat, process)
     flat /= process.world
     *means, figures = flat.split([*(gradient.numel() for gradient in gradients), len(figures)])
     for gradient, mean in zip(gradients, means, strict=True):

@@ -1,13 +1,15 @@
 """The optimiser, its schedule, and the average of the weights that is kept as the result."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fluorosam_cli.training.devices import ALONE, Process
+from fluorosam_cli.training.exchange import add_up
 from fluorosam_cli.training.recipe import Recipe
 
 WARM_UP_SHARE = 0.05
@@ -30,10 +32,10 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 class Optimiser:
     """AdamW; if the recipe says so, Muon for the matrices of convolutions and linear layers, and AdamW for the rest.
 
-    Norms, biases and embeddings do not decay.
+    Norms, biases and embeddings do not decay. The processes of a run share Muon's work out between them.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, process: Process = ALONE) -> None:
         layers = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
         of_layers = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -43,7 +45,7 @@ class Optimiser:
         self._parts: list[tuple[torch.optim.Optimizer, float]] = []
         share = 1.0
         if recipe.optimiser == "muon":
-            self._parts.append((Muon(matrices), 1.0))
+            self._parts.append((Muon(matrices, process), 1.0))
             share = MUON_TO_ADAMW
         else:
             groups.append({"params": matrices, "weight_decay": WEIGHT_DECAY})
@@ -72,21 +74,46 @@ class Muon(torch.optim.Optimizer):
     convolution is one here, with a row for each output (each input, if it is transposed).
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float = 0.02) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], process: Process = ALONE, rate: float = 0.02) -> None:
         super().__init__(parameters, {"lr": rate})
+        self.process = process
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        """Every process works out the updates of its own matrices; their sum brings it the others'."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            moved = [p for p in group["params"] if p.grad is not None]
+            if not moved:
+                continue
+            of_all = moved[0].new_zeros(sum(p.numel() for p in moved))
+            updates = of_all.split([p.numel() for p in moved])
+            owners = fair_shares([_cost(p.flatten(1)) for p in moved], self.process.world)
+            for p, update, owner in zip(moved, updates, owners, strict=True):
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
                 momentum = self.state[p]["momentum"].lerp_(p.grad, 1 - MUON_MOMENTUM)
-                update = orthogonal(p.grad.lerp(momentum, MUON_MOMENTUM).flatten(1))
-                p.mul_(1 - group["lr"] * MUON_DECAY * momentum.any())  # what nothing has needed yet stays
-                p.add_(update.view_as(p), alpha=-group["lr"] * max(1, len(update) / update.shape[1]) ** 0.5)
+                if owner == self.process.rank:
+                    update.copy_(orthogonal(p.grad.lerp(momentum, MUON_MOMENTUM).flatten(1)).flatten())
+            add_up(of_all, self.process)
+            for p, update in zip(moved, updates, strict=True):
+                rows, columns = p.flatten(1).shape
+                p.mul_(1 - group["lr"] * MUON_DECAY * self.state[p]["momentum"].any())  # what nothing has needed stays
+                p.add_(update.view_as(p), alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+
+def fair_shares(costs: Sequence[float], workers: int) -> list[int]:
+    """Who of the workers does which task, so that all take about as long: the dearest first, each to the idlest."""
+    load, owners = [0.0] * workers, [0] * len(costs)
+    for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+        owners[task] = load.index(min(load))
+        load[owners[task]] += costs[task]
+    return owners
+
+
+def _cost(matrix: Tensor) -> float:
+    """Of `orthogonal`, in products of numbers."""
+    short, long = sorted(matrix.shape)
+    return 2 * short**2 * long + 14 * short**3
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def _train(job: Job, track: Track, process: Process) -> None:
     model = build(start, settings.origin, settings.seed, report=process.first).to(device)
     averaged = FluoroSAM(model.config).requires_grad_(False).to(device)
     averaged.load_state_dict(model.state_dict())
-    state = State(model, averaged, Optimiser(model, recipe), metrics=start.scores)
+    state = State(model, averaged, Optimiser(model, recipe, process), metrics=start.scores)
     state.restore(job.folder, process)
     mean = WeightAverage(averaged, model)
     objective = Objective(model, start.tokens, settings.prompts, recipe, settings.precision == "bf16").to(device)

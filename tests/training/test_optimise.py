@@ -6,7 +6,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fluorosam_cli.model.fluorosam import FluoroSAM, preset
-from fluorosam_cli.training.optimise import MUON_DECAY, MUON_MOMENTUM, Muon, Optimiser, orthogonal
+from fluorosam_cli.training.optimise import MUON_DECAY, MUON_MOMENTUM, Muon, Optimiser, fair_shares, orthogonal
 from fluorosam_cli.training.recipe import FLUORO, FLUOROSAM
 
 
@@ -120,3 +120,12 @@ def test_every_trained_parameter_moves_and_the_state_comes_back(recipe, parts):
     again = Optimiser(model, recipe)
     again.load_state_dict(state)
     assert str(again.state_dict()) == str(state)
+
+
+def test_the_work_is_shared_out_fairly() -> None:
+    costs = [1.0, 9.0, 3.0, 3.0, 2.0]
+    owners = fair_shares(costs, 2)
+    load = [sum(cost for cost, owner in zip(costs, owners, strict=True) if owner == worker) for worker in (0, 1)]
+    assert load == [9.0, 9.0]
+    assert fair_shares(costs, 1) == [0] * 5
+    assert set(fair_shares([1.0], 3)) == {0}

@@ -7,6 +7,7 @@ Each figure is a mean over structures. With --held-out, those structures get a l
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--held-out", default="", help="structures that training never met: a,b or a file of names")
     parser.add_argument("--prompt", default="text", help="kind of prompt, as in samples.csv")
     options = parser.parse_args(words)
-    named = Path(options.held_out)
-    held_out = set(named.read_text().split() if named.is_file() else options.held_out.split(",")) - {""}
+    named = options.held_out
+    is_file = os.path.isfile(named)  # Path.is_file raises where a list is too long for a name
+    held_out = set(Path(named).read_text(encoding="utf-8-sig").split() if is_file else named.split(",")) - {""}
     lines = [["", *COLUMNS], ["---", *["---:"] * len(COLUMNS)]]
     for evaluation in options.evaluations:
         label, _, folder = evaluation.rpartition("=")

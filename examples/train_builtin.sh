@@ -80,8 +80,7 @@ train() {
 # what words mean, without clicks, which sees more images in the same time; then everything
 # shellcheck disable=SC2086
 train --prompts 0 --steps "${FIRST_STEPS:-2000}" --seed "$seed" ${FIRST:-} -o "$out/run_words"
-train --prompts 2 --steps "${STEPS:-600}" --seed "$((seed + 1))" \
-  --init "$(echo "$out"/run_words/last/model-*.safetensors)" -o "$out/run"
+train --prompts 2 --steps "${STEPS:-600}" --seed "$((seed + 1))" --init "$out/run_words/last" -o "$out/run"
 
 step "5/6  scores: on simulated bodies never trained on, and on real images if REAL names a folder of them"
 fluoro eval "$out/run" "$out/shards" --split test --limit 84 --prompts text,text+points,presence --clicks 3 --noc 0 \

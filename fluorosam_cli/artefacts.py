@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
@@ -114,9 +113,13 @@ def validate(model: type[AnyModel], data: object, subject: str, hint: str = REWR
     try:
         return model.model_validate_json(json.dumps(data))
     except (ValidationError, ValueError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(map(str, first["loc"]))
-        raise FluoroError(f"{subject}: {where}: {first['msg']}", hint) from error
+        raise _invalid(error, subject, hint) from error
+
+
+def _invalid(error: ValueError, subject: str, hint: str) -> FluoroError:
+    first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+    where = ".".join(map(str, first["loc"]))
+    return FluoroError(": ".join(filter(None, (subject, where, first["msg"]))), hint)
 
 
 def read_lines(path: Path, model: type[AnyModel]) -> Iterator[AnyModel]:
@@ -129,62 +132,74 @@ def read_lines(path: Path, model: type[AnyModel]) -> Iterator[AnyModel]:
 
 
 def _record(model: type[AnyModel], line: bytes, path: Path, number: int) -> AnyModel:
-    subject = f"{path.parent.name}/{path.name}: line {number}"
     try:
-        data = json.loads(line)
-    except ValueError as error:
-        raise FluoroError(f"{subject} is not valid JSON", "write the artefact again with --overwrite") from error
-    return validate(model, data, subject)
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise _invalid(error, f"{path.parent.name}/{path.name}: line {number}", REWRITE) from error
 
 
 class Lines:
     """A JSON Lines file that grows record by record and is renamed into place when complete.
 
-    `done` holds the records a killed run had already written; a half-written last line is dropped. With `order`, a sort
-    key of records, those of a complete file are in that order, whichever they came in.
+    `done` holds the records a killed run had already written; a half-written last line is dropped. With `key`, a sort
+    key of records, it holds their keys instead, and the records of a complete file are in their order, whichever they
+    came in; the file may then be larger than memory.
     """
 
-    def __init__(self, path: Path, model: type[AnyModel], order: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, path: Path, model: type[AnyModel], key: Callable[[Any], Any] | None = None) -> None:
         self.path = path
-        self._model = model
-        self._order = order
+        self._key = key
+        self._lines: list[tuple[Any, int, int]] = []  # key, first byte, bytes; of all lines, if there are keys
         self._growing = path.with_name(path.name + ".part")
         if path.is_file() and not self._growing.is_file():
             os.replace(path, self._growing)
         self.done: list[Any] = []
         whole = 0
         if self._growing.is_file():
-            for line in self._growing.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break
-                self.done.append(_record(model, line, path, len(self.done) + 1))
-                whole += len(line)
+            with open(self._growing, "rb") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.endswith(b"\n"):
+                        break
+                    record = _record(model, line, path, number)
+                    self.done.append(record if key is None else key(record))
+                    self._note(record, whole, len(line))
+                    whole += len(line)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = open(self._growing, "ab")  # noqa: SIM115 - closed by close()
         self._file.truncate(whole)
+        self._file.seek(whole)
 
     def append(self, record: Model) -> None:
-        self._file.write((record.model_dump_json() + "\n").encode())
+        line = (record.model_dump_json() + "\n").encode()
+        self._note(record, self._file.tell(), len(line))
+        self._file.write(line)
         self._file.flush()
+
+    def _note(self, record: Model, first: int, size: int) -> None:
+        if self._key is not None:
+            self._lines.append((self._key(record), first, size))
 
     def close(self, complete: bool) -> None:
         self._file.close()
         if complete:
-            if self._order:
-                self._sort(self._order)
+            self._sort()
             with open(self._growing, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self._growing, self.path)
         elif not self._growing.stat().st_size:
             self._growing.unlink()
 
-    def _sort(self, order: Callable[[Any], Any]) -> None:
-        lines = self._growing.read_bytes().splitlines(keepends=True)
-        keys = [order(_record(self._model, line, self.path, number)) for number, line in enumerate(lines, 1)]
-        if any(one > other for one, other in pairwise(keys)):
-            ordered = [line for _, line in sorted(zip(keys, lines, strict=True))]
-            with atomic_path(self._growing) as temporary:
-                temporary.write_bytes(b"".join(ordered))
+    def _sort(self) -> None:
+        ordered = sorted(self._lines)
+        if ordered != self._lines:
+            with (
+                atomic_path(self._growing) as temporary,
+                open(self._growing, "rb") as source,
+                open(temporary, "wb") as target,
+            ):
+                for _, first, size in ordered:
+                    source.seek(first)
+                    target.write(source.read(size))
 
     def __enter__(self) -> "Lines":
         return self

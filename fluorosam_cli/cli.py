@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -79,13 +80,16 @@ def run(argv: list[str]) -> int:
     """Run one command line (without the program's name) and return its exit code: 0, 1, 2 or 130."""
     for name in ("FLUORO_VERSION", "FLUORO_HELP"):  # usual in containers, and no options of ours
         os.environ.pop(name, None)
-    verbose = "--verbose" in argv
-    _set_up_logging(verbose)
     if not app.registered_commands:
         _register()
+    group: Any = typer.main.get_command(app)
+    options = _options(group, argv)
+    verbose = bool(options.get("verbose"))
+    _set_up_logging(verbose)
     try:
-        code = app(argv, prog_name="fluoro", standalone_mode=False) or 0
-        return _interrupted() if code == INTERRUPTED else code  # Typer turns Ctrl-C inside a command into this code
+        code = group(argv, prog_name="fluoro", standalone_mode=False) or 0
+        # Typer turns Ctrl-C inside a command into this code
+        return _interrupted(options) if code == INTERRUPTED else code
     except FluoroError as error:
         return _fail(error.problem, error.hint, error.exit_code, error if verbose else None)
     except UsageException as error:
@@ -99,7 +103,7 @@ def run(argv: list[str]) -> int:
         hint = f"{path} --help" if dashed is None else f"if the file is meant: ./{dashed}"
         return _fail(message[0].lower() + message[1:].rstrip("."), hint, 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        return _interrupted(options)
     except MemoryError as error:
         return _fail(
             "not enough memory", "use smaller volumes or images, or close other programs", 1, error if verbose else None
@@ -116,8 +120,19 @@ def run(argv: list[str]) -> int:
         return _fail(problem, "repeat with --verbose and report the traceback", 1, error if verbose else None)
 
 
-def _interrupted() -> int:
-    return _fail("interrupted", "run the same command with --resume to continue", INTERRUPTED)
+def _options(group: Any, argv: list[str]) -> dict[str, Any]:
+    """The options of the command that is named, be they from the command line, the environment or a file."""
+    name = next((word for word in argv if not word.startswith("-")), "")
+    if name not in group.commands:
+        return {}
+    parent = group.make_context("fluoro", [], resilient_parsing=True)
+    words = argv[argv.index(name) + 1 :]
+    return {"command": name} | group.commands[name].make_context(name, words, parent, resilient_parsing=True).params
+
+
+def _interrupted(options: dict[str, Any]) -> int:
+    goes_on = "resume" in options and (options["command"] != "predict" or options["out"])  # else a fresh folder
+    return _fail("interrupted", "run the same command with --resume to continue" if goes_on else "", INTERRUPTED)
 
 
 def _fail(problem: str, hint: str, code: int, traceback_of: BaseException | None = None) -> int:

@@ -3,8 +3,12 @@
 import os
 import re
 from collections.abc import Callable
+from math import ceil
+from pathlib import Path
 
 from fluorosam_cli.errors import FluoroError, UsageError
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds in a period, of all cores together, and the period
 
 
 def choose_devices(name: str, gpus: int | None, count_gpus: Callable[[], int]) -> list[str]:
@@ -25,7 +29,7 @@ def choose_devices(name: str, gpus: int | None, count_gpus: Callable[[], int]) -
         return ["cpu"]
     first, wanted = int(match[1] or 0), gpus or 1
     if first + wanted > found:
-        asked = f"--device {name}" if gpus is None else f"--gpus {gpus}"
+        asked = f"--device {name}" if match[1] or gpus is None else f"--gpus {gpus}"
         there = f"{found or 'no'} CUDA device{'s' if found > 1 else ''}"
         on_cpu = "--device cpu" + (f" to run {wanted} processes on the CPU" if wanted > 1 else "")
         raise FluoroError(f"{there}; {asked} was requested", f"use {on_cpu}, or check nvidia-smi")
@@ -33,5 +37,10 @@ def choose_devices(name: str, gpus: int | None, count_gpus: Callable[[], int]) -
 
 
 def available_threads() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores this process may use: no more than its container's share of processor time (cgroup v2) amounts to."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
+    return min(cores, ceil(quota / period))

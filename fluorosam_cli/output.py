@@ -5,6 +5,7 @@ comes last, by rename, so that a folder with a header is finished. A stage kille
 it was on.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from fluorosam_cli.contracts import Model, Run
 from fluorosam_cli.errors import FluoroError, UsageError
 
 RUN_FILE = "run.json"
+RUN_NAME = re.compile(r"run(-\d+-of-\d+)?\.json")  # of a whole folder, or of a part
 PATIENCE_S = 15.0  # for another process that writes into the same folder
 
 
@@ -32,7 +34,8 @@ class Output:
     Use as a context manager. `done`, `skipped` and `failed` are counted by the stage. Two runs are the same, and the
     second may resume the first, when `config` and `inputs_sha256` are equal. Runs that write one `part` each, say
     `3-of-16`, share a folder, also at the same time: each has its own `run-3-of-16.json` and touches nothing else.
-    `private` words of the command line are not recorded, only how many there were.
+    `private` words of the command line are not recorded, only how many there were. Whether the folder may be written is
+    looked at twice: when this is made, and under its lock when it is entered.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class Output:
         self.path = path
         self.part = part
         self.run_file = f"run-{part}.json" if part else RUN_FILE
+        self._lock_file = f"{TEMPORARY}run-{part}.lock" if part else None
         self.header = header
+        self._overwrite, self._resume = overwrite, resume
         self.done = 0
         self.skipped = 0
         self.failed: list[str] = []
@@ -77,25 +82,32 @@ class Output:
             failed=[],
             seconds=0.0,
         )
-        self.resuming = self._prepare(overwrite, resume)
+        self.resuming = self._prepare()
 
-    def _prepare(self, overwrite: bool, resume: bool) -> bool:
+    def _prepare(self) -> bool:
         """Decide between a new, a replaced and a continued folder; True when there is something to continue."""
         if self.path.exists() and not self.path.is_dir():
             raise FluoroError(f"{self.path}: is a file, a folder is needed", "give another folder with -o")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not self.path.is_dir() or all(entry.name.startswith(TEMPORARY) for entry in self.path.iterdir()):
             return False
         ours = (self.path / self.run_file).is_file()
-        if self.part and not ours and any(self.path.glob("run-*-of-*.json")) and not (self.path / RUN_FILE).is_file():
-            return False  # other parts have begun
-        if overwrite:
+        runs = sorted(path.name for path in self.path.glob("run*.json") if RUN_NAME.fullmatch(path.name))
+        if runs and not ours:
+            if self.part and RUN_FILE not in runs:
+                return False  # other parts have begun
+            named = ", ".join(runs[:3]) + ", ..." * (len(runs) > 3)
+            raise FluoroError(
+                f"{self.path}: not empty, and written with another --shard or with none ({named})",
+                "repeat the --shard of before, or give another folder with -o",
+            )
+        if self._overwrite:
             if not ours:
                 raise FluoroError(
                     f"{self.path}: not empty and not written by fluoro (no {RUN_FILE}), so it is not deleted",
                     "give another folder with -o, or empty this one yourself",
                 )
             return False
-        if not resume:
+        if not self._resume:
             raise FluoroError(
                 f"{self.path}: not empty", "add --resume to continue it, --overwrite to replace it, or -o for another"
             )
@@ -134,20 +146,33 @@ class Output:
         write_json(self.path / self.run_file, self._run.model_copy(update=update))
 
     def __enter__(self) -> "Output":
-        if self.part:
+        self._lock = locked(self.path, self._lock_file)
+        try:
+            self.resuming = self._prepare()  # again: another process may have written meanwhile
+            if not self.part:
+                self._clear()
             self._write_run("running")
-            return self
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(self.path)
+        except BaseException:
+            self._unlock()
+            raise
+        return self
+
+    def _unlock(self) -> None:
+        if self._lock is None:
+            return
+        if self._lock_file:
+            (self.path / self._lock_file).unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = None
+
+    def _clear(self) -> None:
         if self.header is not None and not self.finished:  # first, so that a folder half done does not look finished
             (self.path / self.header).unlink(missing_ok=True)
-        if not self.resuming and self.path.is_dir():
+        if not self.resuming:
             for entry in self.path.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         for leftover in self.path.rglob(TEMPORARY + "*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        self._write_run("running")
-        return self
 
     def finish(self, header: Model) -> None:
         """Write the header: from here on the folder is complete."""
@@ -160,43 +185,42 @@ class Output:
         try:
             self._write_run(status)
             nothing = status == "failed" or (self.failed and not self.done and not self.skipped)
-            alone = [entry.name for entry in self.path.iterdir()] == [self.run_file]
+            alone = {entry.name for entry in self.path.iterdir()} <= {self.run_file, self._lock_file}
             if status != "interrupted" and nothing and (alone or (self.part and not self.done + self.skipped)):
                 (self.path / self.run_file).unlink()  # nothing was made, so nothing stands in the way of another try
                 if alone:
+                    self._unlock()
                     self.path.rmdir()
         except OSError:
             if kind is None:
                 raise
         finally:
-            if self._lock is not None:
-                os.close(self._lock)
+            self._unlock()
 
 
-def locked(folder: Path) -> int | None:
-    """A descriptor that keeps other processes from locking the folder until it is closed; None where nothing locks.
+def locked(folder: Path, file: str | None) -> int:
+    """A descriptor that keeps other processes from locking the folder, or a file in it, until it is closed.
 
     Raises FluoroError when another process has done so, and does not end within PATIENCE_S: a killed one's helpers may
     outlive it by seconds.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    held = os.open(folder, os.O_RDONLY)
     deadline = time.monotonic() + PATIENCE_S
     while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder / file, os.O_RDONLY | os.O_CREAT) if file else os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(held)
             if time.monotonic() > deadline:
-                os.close(held)
                 raise FluoroError(f"{folder}: another process writes there", "let it end, or give another -o") from None
             time.sleep(0.1)
         except OSError:  # some network file systems lock no folders
             return held
         else:
-            return held
+            if os.fstat(held).st_nlink:
+                return held
+            os.close(held)  # deleted meanwhile by the process that had it
 
 
 def _plain(value: object) -> object:

@@ -5,10 +5,10 @@ from typing import Any
 
 import warp as wp
 
+from . import ROW_OFFSET
 from .rays import axis_crossing, box_span, pixel_ray, reciprocal, steps_left
 
 BRICK = wp.constant(8)  # voxels a side
-ROW_OFFSET = wp.constant(1024)  # row of the material table = value of the voxel + ROW_OFFSET
 
 
 @wp.func

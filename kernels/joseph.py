@@ -9,7 +9,8 @@ from functools import cache
 
 import warp as wp
 
-from .bricks import ROW_OFFSET, trimmed_ray
+from . import ROW_OFFSET
+from .bricks import trimmed_ray
 from .rays import pixel_of
 from .siddon import MM_PER_CM, padded
 
@@ -33,7 +34,7 @@ INTERPOLATE = """
     }}
     for (int lane = 0; lane < {lanes}; ++lane) total[lane] = sum[lane];
     return total;
-""".replace("ROW_OFFSET", str(int(ROW_OFFSET)))
+""".replace("ROW_OFFSET", str(ROW_OFFSET))
 
 
 @cache

@@ -17,7 +17,7 @@ from functools import cache
 
 import warp as wp
 
-from .bricks import ROW_OFFSET
+from . import ROW_OFFSET
 from .rays import axis_crossing, box_span, pixel_ray, reciprocal
 from .siddon import MM_PER_CM, padded
 
@@ -229,13 +229,12 @@ def cell_end(cell: int, direction: float):
 def collect_kernel(materials: int) -> wp.Kernel:
     """Kernel over the sorted crossings, one thread for each, of which the first of every pixel does the work.
 
-    With `materials` 0 no tissue is displaced and the CT's arrays may be empty. Arguments: `keys` sorted, `first` of
-    the launch (of how many there are in `total`); `mm_per_step` and `near` of the distances; `part_density` g/cm3,
-    `part_material`, `part_tool` (parts); the CT's `rows`, `shape` (x, y, z) and `table` and the `rays` (1, 8) as in
-    `siddon.py`; `width`. Results, all zero at first: `mass` (tool materials, pixels) g/cm2, a tool's chord being the
-    mean over its sub-rays; `hits` (pixels) bit t for tool t; `displaced` (materials, pixels) g/cm2 of tissue on the
-    pixel's central ray, each stretch weighted by the share of lanes that are inside any tool there, so that where two
-    tools overlap the tissue goes once, and never more of it than there is.
+    Arguments: `keys` sorted, `first` of the launch (of how many there are in `total`); `mm_per_step` and `near` of the
+    distances; `part_density` g/cm3, `part_material`, `part_tool` (parts); the CT's `rows`, `shape` (x, y, z) and
+    `table` and the `rays` (1, 8) as in `siddon.py`; `width`. Results, all zero at first: `mass` (tool materials,
+    pixels) g/cm2, a tool's chord being the mean over its sub-rays; `hits` (pixels) bit t for tool t; `displaced`
+    (materials, pixels) g/cm2 of tissue on the pixel's central ray, each stretch weighted by the share of lanes that are
+    inside any tool there, so that where two tools overlap the tissue goes once, and never more of it than there is.
     """
     densities = wp.types.vector(length=padded(materials), dtype=wp.float32)
 
@@ -342,34 +341,33 @@ def collect_kernel(materials: int) -> wp.Kernel:
                     hit = hit | (wp.uint32(1) << wp.uint32(part_tool[part]))
         hits[pixel] = hit
 
-        if wp.static(materials > 0):
-            row = pixel / width
-            source, ahead, slant = pixel_ray(rays, 0, row, pixel - row * width)
-            depths = slant * rays[0, 7]
-            enters, leaves = box_span(source, ahead, wp.vec3i(0, 0, 0), shape, depths[0], depths[1])
-            direction = wp.vec3(ahead)
-            sum = densities()
-            depth = Lanes()
-            shared = int(0)
-            inside = int(0)
-            from_mm = wp.float64(0.0)
-            for i in range(begin, end):
-                key = keys[i]
-                to_mm = near + wp.float64((key >> DEPTH_SHIFT) & DEPTH_MASK) * mm_per_step
-                if inside > 0:
-                    low = wp.max(from_mm, enters)
-                    high = wp.min(to_mm, leaves)
-                    if low < high:
-                        weight = float(inside) / float(LANES)
-                        start = wp.vec3(source + low * ahead)
-                        sum = add_tissue(sum, rows, shape, table, start, direction, float(high - low), weight)
-                if key & CODE_MASK == wp.int64(0):
-                    shared += change_at(key)
-                else:
-                    depth = cross(key, depth)
-                inside = lanes_inside(shared, depth, some)
-                from_mm = to_mm
-            for material in range(wp.static(materials)):
-                displaced[material, pixel] = sum[material] / MM_PER_CM
+        row = pixel / width
+        source, ahead, slant = pixel_ray(rays, 0, row, pixel - row * width)
+        depths = slant * rays[0, 7]
+        enters, leaves = box_span(source, ahead, wp.vec3i(0, 0, 0), shape, depths[0], depths[1])
+        direction = wp.vec3(ahead)
+        sum = densities()
+        depth = Lanes()
+        shared = int(0)
+        inside = int(0)
+        from_mm = wp.float64(0.0)
+        for i in range(begin, end):
+            key = keys[i]
+            to_mm = near + wp.float64((key >> DEPTH_SHIFT) & DEPTH_MASK) * mm_per_step
+            if inside > 0:
+                low = wp.max(from_mm, enters)
+                high = wp.min(to_mm, leaves)
+                if low < high:
+                    weight = float(inside) / float(LANES)
+                    start = wp.vec3(source + low * ahead)
+                    sum = add_tissue(sum, rows, shape, table, start, direction, float(high - low), weight)
+            if key & CODE_MASK == wp.int64(0):
+                shared += change_at(key)
+            else:
+                depth = cross(key, depth)
+            inside = lanes_inside(shared, depth, some)
+            from_mm = to_mm
+        for material in range(wp.static(materials)):
+            displaced[material, pixel] = sum[material] / MM_PER_CM
 
     return collect

@@ -13,7 +13,8 @@ from typing import Any
 
 import warp as wp
 
-from .bricks import BRICK, ROW_OFFSET, trimmed_ray
+from . import ROW_OFFSET
+from .bricks import BRICK, trimmed_ray
 from .rays import NEVER, pixel_of, reciprocal, steps_left
 
 MM_PER_CM = wp.constant(10.0)
@@ -140,7 +141,7 @@ WALK = """
             for (int group = 0; group < path_start.shape[0] - 1; ++group)
                 *wp::address(path_mm, view, group, pixel) = through(path_start, path_members, group);
     }}
-""".replace("ROW_OFFSET", str(int(ROW_OFFSET)))
+""".replace("ROW_OFFSET", str(ROW_OFFSET))
 ALONE = {
     "types": "typedef float Reals, Row; typedef int Ints;",
     "component": "(of)",

@@ -9,6 +9,8 @@ Usage: python scripts/average_checkpoints.py FIRST SECOND OUT [--share 0.5]
 import argparse
 from pathlib import Path
 
+import torch
+
 from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -19,11 +21,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--share", type=float, default=0.5, help="of the second")
     options = parser.parse_args()
-    model, _ = load_checkpoint(find_checkpoint(options.first))
+    model, earlier = load_checkpoint(find_checkpoint(options.first))
     other, header = load_checkpoint(find_checkpoint(options.second))
     if model.config != other.config:
         parser.error("the two are different networks")
-    weights = other.state_dict()
+    weights, words = other.state_dict(), other.text_head.state_dict()
+    same = all(torch.equal(value, words[name]) for name, value in model.text_head.state_dict().items())
+    if earlier.text_encoder != header.text_encoder or not same:
+        parser.error("the two have learnt their words apart: their text heads differ")
     mean = {
         name: value.lerp(weights[name], options.share) if value.is_floating_point() else weights[name]
         for name, value in model.state_dict().items()

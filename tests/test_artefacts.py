@@ -1,5 +1,6 @@
 """Files of artefacts: whole files or none, records that are continued."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_lines_continue_after_a_kill_in_the_middle_of_a_line(tmp_path, cut):
         for number in range(len(lines.done), 5):
             lines.append(record(number))
     assert killed.read_bytes() == whole.read_bytes()
+
+
+def test_lines_are_sorted_by_their_keys_in_little_memory(tmp_path):
+    path = tmp_path / "d.jsonl"
+    many = [record(number).model_copy(update={"text": f"{number:03d}" + "x" * 20_000}) for number in range(200)]
+    (tmp_path / "d.jsonl.part").write_bytes(b"".join(f"{r.model_dump_json()}\n".encode() for r in many[:99:-1]) + b"{")
+    expected = "".join(f"{r.model_dump_json()}\n" for r in many)
+    tracemalloc.start()
+    with Lines(path, Description, key=lambda one: int(one.text[:3])) as lines:
+        assert lines.done == [*range(199, 99, -1)]
+        for one in many[:100]:
+            lines.append(one)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert path.read_text() == expected
 
 
 def test_an_error_keeps_the_records_for_the_next_run(tmp_path):

@@ -14,11 +14,13 @@ import pytest
 import typer
 
 from fluorosam_cli import cli
-from fluorosam_cli.commands import stage
+from fluorosam_cli.commands import info, stage
 from fluorosam_cli.errors import FluoroError
 
 HEAVY = {"torch", "warp", "numpy", "scipy", "h5py", "nibabel", "matplotlib", "timm", "openai"}
-COMMANDS = ["segment-ct", "render", "describe", "pack", "train", "eval", "predict", "serve", "phantom", "info"]
+if not cli.app.registered_commands:
+    cli._register()
+COMMANDS = list(typer.main.get_command(cli.app).commands)
 
 
 @pytest.fixture
@@ -159,6 +161,15 @@ def test_interruption_is_exit_code_130(fluoro, app_with):
     assert "--resume" in err
 
 
+def test_interruption_promises_nothing_that_is_not_there(fluoro, monkeypatch):
+    def interrupt() -> list:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(info.TOPICS, "formats", interrupt)
+    code, out, err = fluoro("info", "formats")
+    assert (code, out, err) == (130, "", "error: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -169,15 +180,17 @@ def test_interruption_is_exit_code_130(fluoro, app_with):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_error_has_no_traceback_unless_asked_for(fluoro, app_with, error, words):
+def test_an_error_has_no_traceback_unless_asked_for(fluoro, app_with, monkeypatch, error, words):
     app_with(raise_it(error))
     code, out, err = fluoro("probe")
     assert_error(code, out, err, expected_code=1)
     assert f"error: {words}\n" in err
-    code, out, err = fluoro("probe", "--verbose")
-    assert code == 1
-    assert "Traceback" in err
-    assert f"error: {words}\n" in err
+    for verbose in (["--verbose"], []):
+        code, out, err = fluoro("probe", *verbose)
+        assert code == 1
+        assert "Traceback" in err
+        assert f"error: {words}\n" in err
+        monkeypatch.setenv("FLUORO_PROBE_VERBOSE", "1")
 
 
 def test_some_failed_items_are_listed_and_make_exit_code_1(fluoro, app_with):
@@ -257,8 +270,7 @@ def test_the_file_calls_options_by_their_names(fluoro, app_with, tmp_path):
     assert json.loads(out)["from"] == "a file"
 
 
-def test_the_environment_calls_options_by_their_names(fluoro):
-    fluoro("info", "--help")  # registers the commands
+def test_the_environment_calls_options_by_their_names():
     for name, command in typer.main.get_command(cli.app).commands.items():
         for option in command.params:
             words = {word.removeprefix("--").replace("-", "_") for word in option.opts if word.startswith("--")}
@@ -322,6 +334,13 @@ def test_info_structures_has_every_structure(fluoro):
 
     rows = json.loads(fluoro("info", "structures", "--json")[1])["structures"]
     assert [(row["id"], row["name"]) for row in rows] == [(entry.label_id, entry.name) for entry in structures()]
+
+
+def test_info_looks_where_the_weights_are_read_from():
+    from fluorosam_cli.model import checkpoint
+    from fluorosam_cli.text import encoder
+
+    assert (info.BUILTIN, info.ENCODER) == (checkpoint.SHIPPED, encoder.WEIGHTS_PACKAGE)
 
 
 def test_info_weights_finds_weights_where_totalsegmentator_looks(fluoro, tmp_path, monkeypatch):

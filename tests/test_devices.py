@@ -1,8 +1,11 @@
-"""What `--device` and `--gpus` mean."""
+"""What `--device` and `--gpus` mean, and how many cores there are."""
+
+import os
 
 import pytest
 
-from fluorosam_cli.devices import choose_devices
+from fluorosam_cli import devices
+from fluorosam_cli.devices import available_threads, choose_devices
 from fluorosam_cli.errors import FluoroError, UsageError
 
 
@@ -29,6 +32,7 @@ def test_devices_of_the_processes(name, gpus, found, devices):
     [
         ("auto", 3, "2 CUDA devices; --gpus 3 was requested"),
         ("cuda:2", None, "2 CUDA devices; --device cuda:2 was requested"),
+        ("cuda:2", 1, "2 CUDA devices; --device cuda:2 was requested"),
     ],
 )
 def test_a_gpu_that_is_not_there_is_an_error_and_not_a_slow_cpu(name, gpus, said):
@@ -45,3 +49,14 @@ def test_a_gpu_that_is_not_there_is_an_error_and_not_a_slow_cpu(name, gpus, said
 def test_contradictions_are_wrong_usage(name, gpus):
     with pytest.raises(UsageError):
         choose_devices(name, gpus, lambda: 4)
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"), [("300000 100000", 3), ("50000 100000", 1), ("max 100000", 8), (None, 8)]
+)
+def test_a_containers_quota_counts_as_cores(tmp_path, monkeypatch, quota, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(devices, "CPU_QUOTA", tmp_path / "cpu.max")
+    if quota:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert available_threads() == threads

@@ -8,6 +8,7 @@ import pytest
 
 from fluorosam_cli import output as module
 from fluorosam_cli.artefacts import TEMPORARY, find_artefacts, read_header
+from fluorosam_cli.commands.stage import Stage
 from fluorosam_cli.contracts import Descriptions, Run
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.output import RUN_FILE, Output
@@ -121,6 +122,41 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path, monkeypatch):
         assert (out.path / "0.txt").read_text() == "whole"
 
 
+def test_a_folder_is_looked_at_again_when_it_is_entered(tmp_path):
+    late = output(tmp_path / "d")
+    with output(tmp_path / "d") as out:
+        (out.path / "0.txt").write_text("whole")
+    with pytest.raises(FluoroError, match="not empty"), late:
+        pass
+    assert names(tmp_path / "d") == {"0.txt", RUN_FILE}
+
+
+def test_a_part_is_written_by_one_process_and_others_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE_S", 0.2)
+    again = output(tmp_path, part="1-of-2")
+    with output(tmp_path, part="1-of-2"):
+        with pytest.raises(FluoroError, match="another process writes there"), again:
+            pass
+        with output(tmp_path, part="2-of-2"):
+            pass
+    assert names(tmp_path) == {"run-1-of-2.json", "run-2-of-2.json"}
+
+
+def test_a_part_that_is_just_starting_is_not_in_the_way_of_another(tmp_path):
+    (tmp_path / f"{TEMPORARY}1-run-1-of-2.json").write_text("{")
+    with output(tmp_path, part="2-of-2"):
+        pass
+
+
+@pytest.mark.parametrize(("before", "now"), [("1-of-2", None), (None, "1-of-2")])
+@pytest.mark.parametrize("option", ["overwrite", "resume"])
+def test_parts_and_the_whole_do_not_mix(tmp_path, before, now, option):
+    with output(tmp_path, part=before) as out:
+        (tmp_path / "0.txt").write_text("whole")
+    with pytest.raises(FluoroError, match=rf"with another --shard or with none \({out.run_file}\)"):
+        output(tmp_path, part=now, **{option: True})
+
+
 def test_overwrite_does_not_delete_what_fluoro_did_not_write(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(FluoroError, match="not written by fluoro"):
@@ -179,6 +215,39 @@ def test_an_error_after_something_was_made_keeps_it_for_resume(tmp_path):
     stop_in_the_middle(tmp_path / "d", FluoroError("bad", "mend it"))
     assert names(tmp_path / "d") == {"0.txt", RUN_FILE}
     assert read_header(tmp_path / "d" / RUN_FILE, Run).status == "failed"
+
+
+# --- what a command reads and --overwrite spares ----------------------------------------------------------------------
+
+
+def overwriting(folder: Path, **resolved: object) -> Stage:
+    return Stage("train", folder, {"overwrite": True, "resume": False, "seed": 0, "config": None}, resolved)
+
+
+def test_overwrite_spares_what_lies_in_the_folder_that_a_command_settles_on(tmp_path):
+    header = tmp_path / "tiny" / "best" / "checkpoint.json"
+    header.parent.mkdir(parents=True)
+    header.write_text("{}")
+    stage = overwriting(tmp_path / "small")
+    stage.folder = tmp_path / "tiny"
+    with pytest.raises(UsageError, match="which --overwrite would empty"):
+        stage.output(None, inputs=[header])
+    with pytest.raises(UsageError, match="which --overwrite would empty"):
+        stage.output(None, reads=[header.parent])
+    stage.resolved["init"] = tmp_path / "tiny" / "*" / "*.json"
+    with pytest.raises(UsageError, match="which --overwrite would empty"):
+        stage.output(None)
+    stage.folder = tmp_path / "small"
+    stage.output(None)
+
+
+def test_a_word_is_no_input_where_a_folder_has_its_name(fluoro, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (["-o", "head"], ["head"]):
+        command = ["phantom", *words, "--region", "head", "--spacing", 12]
+        assert fluoro(*command, "--overwrite")[0] == 0
+        code, _, err = fluoro(*command, "--overwrite")
+        assert code == 0, err
 
 
 def test_no_absolute_path_reaches_run_json(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from fluorosam_cli.anatomy.structures import Structure, display_name, groups, names, outlines, structures
+from fluorosam_cli.anatomy.structures import Structure, display_name, groups, levels, names, outlines, structure
 from fluorosam_cli.anatomy.wording import content_bag, normalised, table
 from fluorosam_cli.contracts import PhraseKind
 
@@ -73,11 +73,6 @@ def split_of(name: str, phrases: Iterable[Phrase], text: str) -> Split:
 
 
 @cache
-def _levels() -> dict[str, Structure]:
-    return {structure.name: structure for structure in structures() if structure.level}
-
-
-@cache
 def _outline_words() -> set[Bag]:
     """The outlines' plain words, which no other name may take: "lung left" is no phrase of the group `lung_left`."""
     return {content_bag(display_name(name)) for name in outlines()}
@@ -90,8 +85,8 @@ def _drafts(name: str) -> Iterator[Draft]:
     sided = side in table()["sides"] and base in table()["sided"]
     yield primary, "name"
     yield from _listed(table()["plain"].get(name, {}))
-    if name in _levels():
-        yield from _numbered(_levels()[name])
+    if name in levels():
+        yield from _numbered(structure(name))
     elif sided:
         yield from _sided(table()["sided"][base], side)
         if primary.startswith(side + " "):

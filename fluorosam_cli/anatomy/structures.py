@@ -90,6 +90,12 @@ def _by_name() -> dict[str, Structure]:
 
 
 @cache
+def levels() -> dict[str, str]:
+    """Vertebra or rib -> its level: "L3", "5"."""
+    return {structure.name: structure.level for structure in structures() if structure.level}
+
+
+@cache
 def names() -> tuple[str, ...]:
     """Every name that can be prompted for: structures, groups that are not themselves structures, then outlines."""
     return (*_by_name(), *(group for group in groups() if group not in _by_name()), *outlines())

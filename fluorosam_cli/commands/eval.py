@@ -74,11 +74,11 @@ def evaluate(
     chosen, data = _model_and_data(paths or [], model)
     from fluorosam_cli.artefacts import read_header
     from fluorosam_cli.contracts import Metrics
-    from fluorosam_cli.evaluation.evaluate import HEADER, EvalPlan, choose_images
+    from fluorosam_cli.evaluation.evaluate import HEADER, EvalPlan
     from fluorosam_cli.evaluation.evaluate import evaluate as score
     from fluorosam_cli.evaluation.protocol import Protocol, understood
     from fluorosam_cli.evaluation.segmenter import load_segmenter
-    from fluorosam_cli.evaluation.sources import open_source, read_prompts
+    from fluorosam_cli.evaluation.sources import choose_images, open_source, read_prompts
     from fluorosam_cli.prediction.predictor import choose_device
 
     series = _series(prompts)
@@ -92,12 +92,19 @@ def evaluate(
         raise UsageError(
             f"--prompts {prompts}: {described.name} takes {', '.join(described.takes)}", "choose among those"
         )
+    if asked == ("points",) and not clicks:
+        raise UsageError("--clicks 0: leaves nothing of clicks alone to score", "give --clicks 1 or more")
     if any(part in ("text", "presence") for kind in asked for part in kind.split("+")) and not any(words.values()):
         raise FluoroError(f"{data}: no structure has a {phrases} phrase", "choose other --phrases")
     protocol = Protocol(asked, clicks, noc, words, source.words("test"), stage.seed)
     _tell(source.unknown_names, series, asked, described.name)
-    stage.resolved |= {"model_sha256": described.sha256, "data_sha256": source.sha256}
-    folder = stage.output(HEADER, inputs=[prompt_file] if prompt_file else [], device=device)
+    stage.resolved |= {
+        "device": device.partition(":")[0],
+        "model_sha256": described.sha256,
+        "data_sha256": source.sha256,
+    }
+    inputs = [prompt_file] if prompt_file else []
+    folder = stage.output(HEADER, inputs=inputs, reads=[Path(chosen), data], device=device)
     if stage.dry_run:
         return stage.plan(
             images=len(images), held=len(source), split=source.split, structures=len(source.structures),

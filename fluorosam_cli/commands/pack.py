@@ -1,6 +1,7 @@
 """`fluoro pack`: views, users' own images and descriptions -> shards."""
 
 import logging
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fluoro")
 VIEWS_HEADER = "views.json"
 LISTED = 20  # of what is left out; all of it with --verbose
+SAME_SPACING = 1e-3  # relative: beyond it distances would be wrong by more than a pixel in a thousand
 
 
 class Codec(StrEnum):
@@ -84,7 +86,7 @@ def pack(
     images = len(plan.pictures)
     split = {name: sum(s == name for s in plan.cases.values()) for name in SPLITS}
     inputs = [file for source in found for file in source.headers]
-    inputs += [folder / "descriptions.json" for folder in descriptions]
+    inputs += [folder / name for folder in descriptions for name in ("descriptions.json", "descriptions.jsonl")]
     inputs += [Path(file) for file, value in zip((val, test), held, strict=True) if not isinstance(value, float)]
     inputs += [] if patients is None else [patients]
     stage.resolved["images_sha256"] = [source.content_sha256() for source in found if source.content_sha256]
@@ -112,10 +114,13 @@ def _source(path: Path, patients: "Patients") -> "Source":
 
 
 def _read_image(path: Path) -> tuple["np.ndarray", float]:
+    """The image, and its pixel spacing where it is the same down and across."""
     from fluorosam_cli.prediction.images import read_radiograph
 
     found = read_radiograph(path)
-    return found.for_network, found.spacing.row_mm if found.spacing else float("nan")
+    spacing = found.spacing
+    square = spacing is not None and math.isclose(spacing.row_mm, spacing.column_mm, rel_tol=SAME_SPACING)
+    return found.for_network, spacing.row_mm if spacing is not None and square else math.nan
 
 
 def _held(option: str, value: str) -> float | list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fluorosam_cli.commands.stage import Stage, command
+from fluorosam_cli.ct.phantom_regions import DEFAULT_REGION, REGIONS
 from fluorosam_cli.errors import UsageError
 
 SPACING_MM = (0.7, 12.0)
@@ -16,13 +17,11 @@ def phantom(
     stage: Stage,
     folder: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Output folder (default: phantom).")] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many phantoms.")] = 1,
-    region: Annotated[
-        str, typer.Option("--region", help="head, chest, abdomen, pelvis, torso, legs or body.")
-    ] = "torso",
+    region: Annotated[str, typer.Option("--region", help=f"One of {', '.join(REGIONS)}.")] = DEFAULT_REGION,
     spacing: Annotated[float, typer.Option("--spacing", metavar="MM", help=SPACING_HELP)] = 2.0,
 ) -> dict:
     """Write labelled CT phantoms: OUT/scans and OUT/labels, for `fluoro segment-ct OUT/scans --labels OUT/labels`."""
-    from fluorosam_cli.ct.phantom import REGIONS, phantom_name, voxel_count, write_phantoms
+    from fluorosam_cli.ct.phantom import phantom_name, voxel_count, write_phantoms
 
     if folder is not None:
         if stage.options["out"] not in (None, folder):

@@ -3,9 +3,7 @@
 import logging
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +16,6 @@ from fluorosam_cli.errors import FluoroError, UsageError
 if TYPE_CHECKING:
     from fluorosam_cli.contracts import Prediction, Prompt
     from fluorosam_cli.prediction.predictor import Predictor
-    from fluorosam_cli.prediction.write import Segmented
 
 log = logging.getLogger("fluoro")
 
@@ -79,14 +76,15 @@ def predict(
     from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
     from fluorosam_cli.model.checkpoint import find_checkpoint
     from fluorosam_cli.prediction.answers import Request
-    from fluorosam_cli.prediction.batch import Job, job_of, names_of, parse_frames, read_stdin, segment
+    from fluorosam_cli.prediction.batch import batch_of, parse_frames, read_stdin
     from fluorosam_cli.prediction.images import find_images
-    from fluorosam_cli.prediction.predictor import Predictor, choose_device
+    from fluorosam_cli.prediction.predictor import Predictor, choose_device, logit_of
     from fluorosam_cli.prediction.prompts import read_masks
-    from fluorosam_cli.prediction.write import HEADER, is_done, read_prediction, write_prediction
+    from fluorosam_cli.prediction.write import HEADER, write_prediction
     from fluorosam_cli.text.encoder import encoder_of
 
     wanted = None if frames is None else parse_frames(frames)
+    logit_of(threshold)  # raises what is wrong with it
     with ExitStack() as cleanup:
         if image == "-":
             scratch = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fluoro-")))
@@ -94,75 +92,49 @@ def predict(
         else:
             paths = find_images(image)
         checkpoint, device = find_checkpoint(model), choose_device(device)
-        alone = len(paths) == 1 and not Path(image).is_dir()
-        jobs: list[Job] = []
-        failed: list[str] = []
-        for path, name in zip(paths, names_of(paths), strict=True):
-            with _listed(failed, alone):
-                jobs.append(job_of(path, name, wanted))
-        images = sum(len(job.frames) for job in jobs)
+        batch = batch_of(image, paths, wanted)
+        request = Request(asked, read_masks(asked, masks_at), invert, tta)
         if stage.dry_run:
-            return {**stage.plan(images=images, prompts=len(asked), checkpoint=str(checkpoint)), "failed": failed}
+            plan = stage.plan(images=batch.images, prompts=len(asked), checkpoint=str(checkpoint))
+            return {**plan, "failed": batch.failed}
         predictor = Predictor.from_checkpoint(checkpoint, device, threshold)
         if everything or any(prompt.text for prompt in asked):
             encoder_of(predictor.checkpoint.text_encoder)  # what is wrong with it is wrong for every image
         _warn_of_words(asked, predictor)
-        request = Request(asked, read_masks(asked, masks_at), invert, tta)
-        single = alone and images == 1  # its results lie in the output folder itself, others have a folder each
-
-        places = {(job, frame): "" if single else job.folder_name(frame) for job in jobs for frame in job.frames}
-        for name, count in Counter(places.values()).items():
-            if count > 1:
-                raise FluoroError(f"{image}: the results of two images would be called {name}", "rename one of them")
-        done = {key for key, name in places.items() if stage.options["resume"] and is_done(stage.folder / name)}
-
-        def segmented() -> "Iterator[tuple[str, Segmented]]":
-            for job in jobs:
-                with _listed(failed, alone):
-                    for one in segment(predictor, request, job, [n for n in job.frames if (job, n) not in done]):
-                        yield places[job, one.radiograph.frame], one
-
-        left = images - len(done)
-        results = segmented() if single else iter(stage.track(segmented(), "predict", left, "images"))
+        done = batch.done(stage.folder) if stage.options["resume"] else {}
+        results = batch.segmented(predictor, request, done)
+        if not batch.single:
+            results = iter(stage.track(results, "predict", batch.images - len(done), "images"))
         first = list(islice(results, 1))  # whatever is wrong with a single image shows before a folder is made
-        if failed and not first and not done:
+        if batch.failed and not first and not done:
             raise FluoroError(
-                f"{image}: none of its {len(paths)} images can be read; {failed[0]}", "mend or remove them"
+                f"{image}: none of its {len(paths)} images can be read; {batch.failed[0]}", "mend or remove them"
             )
         if stage.options["out"] is None:
-            source = Path(image).resolve()
-            name = jobs[0].name if alone else source.name if source.is_dir() else "images"
-            stage.folder = _fresh_folder(stage.folder, jobs[0].folder_name(jobs[0].frames[0]) if single else name)
-        inputs = [checkpoint / CHECKPOINT, *(job.path for job in jobs), *(masks_at / name for name in request.masks)]
+            stage.folder = _fresh_folder(stage.folder, batch.title)
+        inputs = [checkpoint / CHECKPOINT, *(masks_at / name for name in request.masks)]
         inputs += [] if prompts is None else [prompts]
-        headers: list[Prediction] = []
-        with stage.output(HEADER if single else None, inputs=inputs, device=device) as output:
-            output.failed, output.skipped = failed, len(done)
+        headers: dict[str, Prediction] = {}
+        header = HEADER if batch.single else None
+        with stage.output(header, inputs=inputs, reads=paths, device=device) as output:
+            output.failed, output.skipped = batch.failed, len(done)
             for name, one in chain(first, results):
-                with _listed(failed, alone):
-                    headers.append(write_prediction(output.path / name, one, formats, largest_component))
+                with batch.listing():
+                    folder = output.path / name
+                    headers[name] = write_prediction(folder, one, formats, largest_component, batch.single)
                     output.done += 1
-                    _report(headers[-1], output.path / name, formats)
+                    _report(headers[name], folder, formats)
             if not headers and not done:
-                raise FluoroError(f"{image}: none of its images could be segmented; {failed[0]}", "mend or remove them")
-            if "coco" in formats:
-                there = [name for name in places.values() if is_done(output.path / name)]
-                write_coco(output.path, [(name, read_prediction(output.path / name)) for name in there])
-    summary: dict[str, object] = {"images": len(headers), "masks": sum(len(header.masks) for header in headers)}
+                raise FluoroError(
+                    f"{image}: none of its images could be segmented; {batch.failed[0]}", "mend or remove them"
+                )
+            if "coco" in formats and not batch.single:
+                there = done | headers
+                write_coco(output.path, [(name, there[name]) for name in batch.places.values() if name in there])
+    summary: dict[str, object] = {"images": len(headers), "masks": sum(len(one.masks) for one in headers.values())}
     if stage.options["json"]:
-        summary["predictions"] = [header.model_dump(mode="json") for header in headers]
-    return {**summary, "failed": failed}
-
-
-@contextmanager
-def _listed(failed: list[str], alone: bool) -> Iterator[None]:
-    """Of one image among several, what is wrong goes into the list, and the others go on."""
-    try:
-        yield
-    except FluoroError as error:
-        if alone:
-            raise
-        failed.append(error.problem)
+        summary["predictions"] = [header.model_dump(mode="json") for header in headers.values()]
+    return {**summary, "failed": batch.failed}
 
 
 def _asked(
@@ -207,16 +179,11 @@ def _fresh_folder(parent: Path, stem: str) -> Path:
 
 
 def _warn_of_words(prompts: "list[Prompt]", predictor: "Predictor") -> None:
-    from fluorosam_cli.prediction.understanding import understand_for
+    from fluorosam_cli.prediction.understanding import remarks_on
 
-    trained = {None, *predictor.checkpoint.structures}
     for text in (prompt.text for prompt in prompts if prompt.text is not None):
-        words = understand_for(predictor, text)
-        if words.remark:
-            known = f" (known to the network: {predictor.known(text):.2f})" if words.how == "unknown" else ""
-            log.warning("warning: %s%s", words.remark, known)
-        if trained.isdisjoint(words.structures):
-            log.warning('warning: "%s": this model has not been trained on it; the mask may be a guess', text)
+        for remark in remarks_on(predictor, text):
+            log.warning('warning: "%s": %s', text, remark)
 
 
 def _report(header: "Prediction", folder: Path, formats: list[str]) -> None:

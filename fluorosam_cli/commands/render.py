@@ -1,5 +1,6 @@
 """`fluoro render`: cases -> radiographs with a mask of every structure in them."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fluorosam_cli.commands.stage import Stage, command
+from fluorosam_cli.render import MIN_PATH_MM, RANDOM_SHARE, TERMS
 
 if TYPE_CHECKING:
     from fluorosam_cli.render.settings import Tooling
@@ -49,7 +51,7 @@ def render(
             min=0,
             max=1,
             help="Share of random views; the others are standard ones.",
-            show_default="0.4; 0 beside --view",
+            show_default=f"{RANDOM_SHARE}; beside --view 0, or that of one view if random is one",
         ),
     ] = None,
     poses: Annotated[
@@ -87,9 +89,7 @@ def render(
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Leave out scatter, grid, falloff, heel, collimation, blur or noise (repeatable).", show_default=False
-        ),
+        typer.Option(help=f"Leave out {', '.join(TERMS[:-1])} or {TERMS[-1]} (repeatable).", show_default=False),
     ] = None,
     look: Annotated[
         Literal["any", "plain", "vendor", "clahe"], typer.Option(help="Display processing; any: one drawn per view.")
@@ -115,7 +115,7 @@ def render(
     interpolation: Annotated[Literal["siddon", "joseph"], typer.Option(help="Of the image.")] = "siddon",
     min_path_mm: Annotated[
         float, typer.Option(min=0.001, max=1000, help="Path through a structure from which it shows.")
-    ] = 1.0,
+    ] = MIN_PATH_MM,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     gpus: Annotated[
         int | None,
@@ -136,10 +136,11 @@ def render(
     from fluorosam_cli.geometry.views import check_names
     from fluorosam_cli.render import render as stage_of
     from fluorosam_cli.render.body import find_cases
-    from fluorosam_cli.render.deepdrr import require_deepdrr
+    from fluorosam_cli.render.deepdrr import check_depths, require_deepdrr
     from fluorosam_cli.render.exposure import check_terms
     from fluorosam_cli.render.projector import count_gpus
     from fluorosam_cli.render.settings import Aim, Extras, Physics, Settings, integrals_header
+    from fluorosam_cli.render.tools import check_pixels
     from fluorosam_cli.tools.meshes import files_of
 
     names = tuple(view or ())
@@ -161,6 +162,11 @@ def render(
     strangers = {camera.case for camera in cameras} - {None, *(item.case.name for item in found)}
     if strangers:
         raise UsageError(f"{poses}: no case is called {', '.join(sorted(map(str, strangers)))}", "name a case, or none")
+    if projector == "deepdrr":
+        check_depths(names, cameras)
+    if tooling.tools:
+        sizes = [(camera.detector_width_px, camera.detector_height_px) for camera in cameras]
+        check_pixels(*max(sizes or [(size or SIZE_PX,) * 2], key=math.prod))
     settings = Settings(
         seed=stage.seed,
         aim=Aim(views or VIEWS, size or SIZE_PX, names, random_share, cameras),
@@ -169,7 +175,7 @@ def render(
             deepdrr=projector == "deepdrr",
             min_path_mm=min_path_mm,
             contrast=_known("--contrast", contrast or ()),
-            without=check_terms(without or ()),
+            without=check_terms(TERMS if projector == "deepdrr" else without or ()),
             style=None if look == "any" else look,
             polarity="bone_dark" if polarity == "bone-dark" else "bone_bright",
         ),

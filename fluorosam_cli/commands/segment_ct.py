@@ -84,13 +84,24 @@ def segment_ct(
     ] = None,
 ) -> dict[str, object]:
     """Turn CT scans into cases: label them with TotalSegmentator, or import labels that exist."""
-    from fluorosam_cli.ct.batch import Recipe, is_done, label_scan, make_cases, save, shard_of
+    from fluorosam_cli.ct.batch import Outcome, Recipe, is_done, label_scan, make_cases, parse_shard, save
     from fluorosam_cli.ct.label_names import read_labels_map
     from fluorosam_cli.ct.scans import find_scans
     from fluorosam_cli.ct.segment import check_ready, count_gpus, plan_runs, unknown_classes
 
     mode = _mode(labels, labels_map, task, only, fast, fastest)
     devices = choose_devices(device if labels is None else "cpu", gpus, count_gpus)
+    part = None if shard is None else parse_shard(shard)
+    names = read_labels_map(labels_map) if labels_map else None
+    stage.resolved.pop("gpus")  # how many work on it changes nothing
+    stage.resolved["device"] = devices[0].partition(":")[0] if labels is None else None
+    output = stage.output(
+        None,
+        inputs=[labels_map] if labels_map else [],
+        device=devices[0],
+        part=part.name if part else None,
+        private=("scans", "labels"),
+    )
     runs, left_out = ((), []) if labels is not None else plan_runs(mode, task or (), only or ())
     found, skipped = find_scans(scans, series, [stage.folder, *([labels] if labels else [])], stage.track)
     foreign = sum(not entry.damaged for entry in skipped)
@@ -103,17 +114,13 @@ def segment_ct(
             f"{labels}: one label file for {len(found)} scans", "give --labels a folder, one file per scan"
         )
     single = len(found) == 1
-    recipe = Recipe(stage.folder, labels, read_labels_map(labels_map) if labels_map else None, runs, keep_table, single)
-    part = None
-    if shard is not None:
-        found, part = shard_of(found, shard)
+    recipe = Recipe(stage.folder, labels, names, runs, keep_table, single)
+    if part:
+        found = part.of(found)
     for scan in found:
         log.debug("%s: %s", scan.name, _places(scan.files))
-    damaged = [entry for entry in skipped if entry.damaged] if part is None or part.startswith("1-") else []
+    damaged = [entry for entry in skipped if entry.damaged] if part is None or part.number == 1 else []
     failed = [f"{entry.subject}: {entry.reason}{_where(entry)}" for entry in damaged]
-    stage.resolved.pop("gpus")  # how many work on it changes nothing
-    inputs = [labels_map] if labels_map else []
-    output = stage.output(None, inputs=inputs, device=devices[0], part=part, private=("scans", "labels"))
     if labels is None:
         check_ready(runs)
         for remark in [*left_out, *unknown_classes(runs)]:
@@ -126,20 +133,16 @@ def segment_ct(
     todo = found
     if output.resuming:
         todo = [scan for scan in stage.track(found, "comparing", len(found), "scans") if not is_done(scan, recipe)]
-    only_one = label_scan(todo[0], recipe, devices[0]) if single and todo else None
+    only_one = label_scan(todo[0], recipe, devices[0]) if single and todo else None  # an error leaves the folder alone
     structures = 0
     with output as out:
         out.skipped = len(found) - len(todo)
         out.failed += [entry.reason for entry in damaged]
         if only_one is not None:
-            for note in only_one.notes:
-                log.info("%s", note)
-            structures = len(save(todo[0], recipe, only_one).structures)
-            out.done = 1
-            todo = []
-        isolated = len(devices) > 1 or labels is None
-        outcomes = make_cases(todo, recipe, devices, isolated)
-        for outcome in stage.track(outcomes, "segment-ct", len(todo), "scans") if todo else ():
+            outcomes = [Outcome(todo[0], save(todo[0], recipe, only_one), only_one.notes)]
+        else:
+            outcomes = stage.track(make_cases(todo, recipe, devices), "segment-ct", len(todo), "scans") if todo else ()
+        for outcome in outcomes:
             if outcome.stops:
                 raise FluoroError(outcome.notes[0], "mend that, and continue with --resume")
             if outcome.case is None:
@@ -151,7 +154,8 @@ def segment_ct(
             structures += len(outcome.case.structures)
             out.done += 1
         out.failed.sort()
-        suspicious = _summarise(found, stage.folder, part) if out.done or out.skipped else 0
+        quality = stage.folder / (f"quality-{part.name}.csv" if part else "quality.csv")
+        suspicious = _summarise(found, quality) if out.done or out.skipped else 0
     return {
         "cases": out.done,
         "skipped": out.skipped,
@@ -210,8 +214,8 @@ def _problems(found: "list[Scan]", recipe: "Recipe") -> list[str]:
     return problems
 
 
-def _summarise(found: "list[Scan]", folder: Path, part: str | None) -> int:
-    """Write `quality.csv` over the cases that are there, show it, and count the suspicious ones."""
+def _summarise(found: "list[Scan]", file: Path) -> int:
+    """Write the CSV file over the cases that are there, show it, and count the suspicious ones."""
     import csv
     import io
 
@@ -220,13 +224,13 @@ def _summarise(found: "list[Scan]", folder: Path, part: str | None) -> int:
     from fluorosam_cli.ct.cases import HEADER
     from fluorosam_cli.ct.quality import COLUMNS, summary_row, summary_table
 
-    headers = [folder / scan.name / HEADER for scan in found]
+    headers = [file.parent / scan.name / HEADER for scan in found]
     rows = [summary_row(read_header(header, Case)) for header in headers if header.is_file()]
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(folder / (f"quality-{part}.csv" if part else "quality.csv"), text.getvalue().encode())
-    for line in summary_table(rows):
+    write_bytes(file, text.getvalue().encode())
+    for line in summary_table(rows, file.name):
         log.info("%s", line)
     return sum(bool(row["findings"]) for row in rows)

@@ -1,6 +1,7 @@
 """`fluoro serve`: the page on which images are segmented by hand."""
 
 import logging
+import signal
 import socket
 import sys
 from importlib.util import find_spec
@@ -72,6 +73,8 @@ def serve(
         import webbrowser
 
         webbrowser.open(address)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # which uvicorn ends tidily on
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:

@@ -102,18 +102,23 @@ class Stage:
         header: str | None,
         *,
         inputs: Iterable[Path] = (),
+        reads: Iterable[Path] = (),
         device: str = "cpu",
         part: str | None = None,
         private: Collection[str] = (),
     ):
         """The output folder of this run, as `output.Output`.
 
+        --overwrite spares `inputs`, which decide what a run may resume, `reads`, and what options of type Path name.
         `part` names this run's share of it. The values of `private` options, whose folders may name a person, are not
         recorded, and may be others when the run is resumed.
         """
         from fluorosam_cli.output import Output
 
         config = {key: value for key, value in self.resolved.items() if key not in NOT_CONFIGURATION}
+        inputs = list(inputs)
+        if self.options["overwrite"]:
+            self._spare([*inputs, *reads, *config.values(), self.options["config"]])
         hidden: list[str] = []
         for key in private:
             value = config[key]
@@ -132,6 +137,23 @@ class Stage:
             part=part,
             private=hidden,
         )
+
+    def _spare(self, values: Iterable[object]) -> None:
+        """Raise UsageError where a path or a glob among them leads into the folder that --overwrite would empty."""
+
+        def paths(value: object) -> Iterator[Path]:
+            if isinstance(value, (list, tuple)):
+                for item in value:
+                    yield from paths(item)
+            elif isinstance(value, Path):
+                yield from [value] if os.path.exists(value) else map(Path, glob.glob(str(value), recursive=True))
+
+        folder = self.folder.resolve()
+        for path in paths(list(values)):
+            if path.resolve().is_relative_to(folder):
+                raise UsageError(
+                    f"{path}: lies in {self.folder}, which --overwrite would empty", "give another folder with -o"
+                )
 
 
 def command(app: typer.Typer, name: str, default_out: str) -> Callable[[Callable[..., dict]], Callable[..., dict]]:
@@ -155,8 +177,6 @@ def command(app: typer.Typer, name: str, default_out: str) -> Callable[[Callable
             options = {key: values.get(key, COMMON_DEFAULTS.get(key, False)) for key in COMMON}
             folder = options["out"] or Path(default_out)
             stage = Stage(name, folder, options, resolved=dict(values))
-            if options["overwrite"]:
-                _keep_inputs(stage)
             summary = function(stage, **{key: values[key] for key in taken})
             _print(stage, summary)
             if summary.get("failed"):
@@ -171,25 +191,6 @@ def command(app: typer.Typer, name: str, default_out: str) -> Callable[[Callable
         return function
 
     return register
-
-
-def _keep_inputs(stage: Stage) -> None:
-    """Raise UsageError where --overwrite would delete what the command is to read."""
-
-    def named(value: object) -> Iterator[Path]:
-        if isinstance(value, (list, tuple)):
-            for item in value:
-                yield from named(item)
-        elif isinstance(value, (Path, str)):
-            yield from map(Path, [value] if os.path.exists(value) else glob.glob(str(value), recursive=True))
-
-    given = {option: value for option, value in stage.resolved.items() if option not in NOT_CONFIGURATION}
-    for value in (*given.values(), stage.options["config"]):
-        for path in named(value):
-            if path.resolve().is_relative_to(stage.folder.resolve()):
-                raise UsageError(
-                    f"{path}: lies in {stage.folder}, which --overwrite would empty", "give another folder with -o"
-                )
 
 
 def _print(stage: Stage, summary: dict[str, object]) -> None:

@@ -78,7 +78,7 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Start from SAM, MedSAM or SAM-Med2D weights, or another size's (.safetensors), where they fit.",
+            help="Start from SAM, MedSAM or SAM-Med2D weights, or a run or checkpoint of any size, where they fit.",
             show_default=False,
         ),
     ] = None,
@@ -179,7 +179,9 @@ def train(
         logging.getLogger("fluoro").setLevel(logging.ERROR)
         launch(Job(shards, stage.folder, settings, devices), silent)
         raise typer.Exit
-    folder = stage.output(None, inputs=[shards / HEADER, *origin.headers], device=devices.kind)
+    words_or_files = [Path(word) for word in (*(exclude_structures or ()), backbone_weights or "")]
+    reads = [path for path in words_or_files if path.is_file()]
+    folder = stage.output(None, inputs=[shards / HEADER, *origin.files], reads=reads, device=devices.kind)
     if stage.dry_run:
         return stage.plan(**summary, device=f"{devices.world} x {devices.kind}")
     with folder as output:
@@ -194,10 +196,12 @@ def train(
 
 def _show(stage: Stage, out: Path, reader: "ShardReader", job: "Job") -> dict[str, object]:
     from fluorosam_cli.dataset.sheet import check_sheet, write_sheet
-    from fluorosam_cli.training.start import config_of
+    from fluorosam_cli.training.start import config_of, few_phrases
     from fluorosam_cli.training.train import sample_config
 
     check_sheet(out, stage.options["overwrite"])
+    phrases = few_phrases(reader.header.phrases, stage.seed)
+    reader.header = reader.header.model_copy(update={"phrases": phrases})
     stage.folder = out
     if not stage.dry_run:
         write_sheet(out, reader, sample_config(job, config_of(job.settings.origin)))

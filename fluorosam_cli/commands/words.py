@@ -34,7 +34,8 @@ def words(
     encoder = load_text_encoder(text_encoder)
     config = config_of(preset, encoder.dim)
     counts = {"names": len({phrase.structure for phrase in phrases}), "phrases": len(phrases)}
-    folder = stage.output(HEADER, inputs=[] if descriptions is None else [descriptions / "descriptions.json"])
+    inputs = [descriptions / name for name in ("descriptions.json", "descriptions.jsonl")] if descriptions else []
+    folder = stage.output(HEADER, inputs=inputs)
     if stage.dry_run:
         return stage.plan(**counts)
     with folder as output:

@@ -8,7 +8,7 @@ from fluorosam_cli.contracts.schema import Matrix4x4, Model, Sha256
 
 
 class Segmenter(Model):
-    name: str  # "TotalSegmentator", "imported", "phantom"
+    name: str  # "TotalSegmentator", "imported"
     version: str
     task: str
     source_sha256: Sha256 | None = None  # of the imported labels (of several files: of their digests in order)

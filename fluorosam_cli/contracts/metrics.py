@@ -42,7 +42,7 @@ class PromptScores(Model):
     prompt: str  # "text", "text+1", ..., "points+1", ..., "box", "box+1", ...
     over_structures: MaskScores  # each structure counts once, however often it is seen
     over_samples: MaskScores  # each mask counts once
-    oracle_iou: float | None  # over structures; best of the alternatives by comparing with the truth, reported apart
+    oracle_iou: float | None  # over structures; best of all masks by comparing with the truth, reported apart
 
 
 class ClicksNeeded(Model):
@@ -100,7 +100,7 @@ class Metrics(Model):
     samples: str = "samples.csv"
     report: str = "report.html"
     bootstrap_over: Literal["cases", "images"]
-    surface_unit: Literal["mm", "px"]  # mm in the plane of the detector
+    surface_unit: Literal["mm", "px"]  # mm by the pixel spacing of the images, as a rule in the plane of the detector
     nsd_tolerance: float
     prompts: list[PromptScores]
     structures: list[StructureScores]

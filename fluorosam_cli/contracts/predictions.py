@@ -48,6 +48,7 @@ class Prediction(Model):
     polarity_from: Literal["header", "detected", "option"] = "detected"
     pixel_spacing_mm: tuple[float, float] | None = None  # between rows, between columns
     spacing_plane: Literal["detector", "patient", "unknown"] | None = None  # where that, and so areas, are measured
+    remarks: list[str] = []  # what of the image may make its masks other than expected: a mirrored film, odd bits
     checkpoint_sha256: Sha256
     overlay: str = "overlay.png"
     files: list[str] = []  # the same masks in other formats

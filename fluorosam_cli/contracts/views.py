@@ -57,7 +57,7 @@ class View(Model):
     image: str
     width: int
     height: int
-    view: str  # "pa", "ap", "lateral_left", "random", ...
+    view: str  # "chest_pa", "knee_lateral_left", "random", ..., or the name of a pose
     seed: list[int]
     positioner_primary_angle_deg: float
     positioner_secondary_angle_deg: float

@@ -71,13 +71,27 @@ class Outcome(NamedTuple):
         return f"{self.scan.name}: {what if what and os.path.exists(subject) else problem}"
 
 
-def shard_of(items: Sequence[Item], shard: str) -> tuple[list[Item], str]:
-    """The items of shard `3/16`, every 16th from the third on, and its name, `3-of-16`. Raises UsageError."""
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    number, count = (int(part) for part in match.groups()) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise UsageError(f"--shard {shard}: not a shard", "give its number and how many there are, as in 3/16")
-    return list(items[number - 1 :: count]), f"{number}-of-{count}"
+class Shard(NamedTuple):
+    """The share of a batch that one machine works on: every `count`-th item from the `number`-th on."""
+
+    number: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.number}-of-{self.count}"
+
+    def of(self, items: Sequence[Item]) -> list[Item]:
+        return list(items[self.number - 1 :: self.count])
+
+
+def parse_shard(text: str) -> Shard:
+    """`3/16` as a shard. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    shard = Shard(*(int(part) for part in match.groups())) if match else Shard(0, 0)
+    if not 1 <= shard.number <= shard.count:
+        raise UsageError(f"--shard {text}: not a shard", "give its number and how many there are, as in 3/16")
+    return shard
 
 
 def labels_of(scan: Scan, recipe: Recipe) -> LabelSource | None:
@@ -126,20 +140,8 @@ def save(scan: Scan, recipe: Recipe, labelled: Labelled) -> Case:
     return write_case(recipe.out, scan, ct, labels, segmenter, structures, quality)
 
 
-def make_cases(scans: Sequence[Scan], recipe: Recipe, devices: Sequence[str], isolated: bool) -> Iterator[Outcome]:
-    """One outcome per scan, in order of completion.
-
-    `isolated`, each device gets a process of its own that outlives its scans, so that networks stay loaded; one that
-    dies is replaced. Otherwise everything happens here, on the first device.
-    """
-    if isolated:
-        yield from _in_processes(list(scans), recipe, devices)
-        return
-    for scan in scans:
-        yield _make_case(scan, recipe, devices[0])
-
-
-def _make_case(scan: Scan, recipe: Recipe, device: str) -> Outcome:
+def make_case(scan: Scan, recipe: Recipe, device: str) -> Outcome:
+    """Label and write a scan here, whatever comes of it."""
     try:
         labelled = label_scan(scan, recipe, device)
         return Outcome(scan, save(scan, recipe, labelled), labelled.notes)
@@ -180,12 +182,17 @@ def _serve(connection: Connection, recipe: Recipe, device: str) -> None:
     end_with_parent()
     try:
         while (scan := connection.recv()) is not None:
-            connection.send(_make_case(scan, recipe, device)[1:])
+            connection.send(make_case(scan, recipe, device)[1:])
     except (EOFError, BrokenPipeError):
         return
 
 
-def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> Iterator[Outcome]:
+def make_cases(scans: Sequence[Scan], recipe: Recipe, devices: Sequence[str]) -> Iterator[Outcome]:
+    """One outcome per scan, in order of completion.
+
+    Each device gets a process of its own that outlives its scans, so that networks stay loaded; one that dies is
+    replaced.
+    """
     waiting = iter(scans)
     workers = [_start(recipe, device) for device in devices[: len(scans)]]
     try:
@@ -198,7 +205,7 @@ def _in_processes(scans: list[Scan], recipe: Recipe, devices: Sequence[str]) -> 
                     continue
                 try:
                     outcome = Outcome(worker.scan, *worker.connection.recv())
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):
                     worker.process.join()
                     code = worker.process.exitcode
                     problem = f"{worker.scan.subject}: its process died (exit code {code}); short of memory?"

@@ -17,6 +17,7 @@ REGROWN_VOXELS = 3  # ears, nose and fingers that the opening took, up to 12 mm
 LABELLED = 0.02  # share of a part's voxels that carry a label: then it is the patient
 LIMB_BONE, LIMB_SOFT = 0.02, 0.3  # shares of bone and of soft tissue that make an unlabelled part a limb and no table
 SMALLEST_PART_ML = 5.0
+AXIAL = np.pad([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]], ((1, 1), (0, 0), (0, 0)))  # connects voxels of one slice only
 
 
 def set_table_aside(ct: Volume, labels: Volume) -> float:
@@ -24,7 +25,7 @@ def set_table_aside(ct: Volume, labels: Volume) -> float:
 
     The patient is every part, after an opening that removes what is thinner than about 12 mm, that carries labels
     or holds bone and soft tissue as a limb does, failing these the largest one; in axial slices its holes are filled.
-    Labelled voxels are never changed.
+    Labelled voxels are never changed. Both volumes are on the standard grid.
     """
     steps = ct.steps_zyx(COARSE_MM)
     body = _body(ct, labels, steps)
@@ -70,15 +71,4 @@ def _body(ct: Volume, labels: Volume, steps: list[int]) -> np.ndarray | None:
         kept[1 + np.argmax(sizes[1:])] = True
     body: np.ndarray = ndimage.binary_dilation(kept[parts], iterations=REGROWN_VOXELS, mask=tissue)  # pyright: ignore
     body |= labelled
-    return ndimage.binary_dilation(ndimage.binary_fill_holes(body, structure=_in_plane(ct)))
-
-
-def _in_plane(ct: Volume) -> np.ndarray:
-    """A cross that connects voxels of one axial slice only, for whichever array axis runs head to foot."""
-    axis = 2 - int(np.argmax(np.abs(ct.world_from_voxel[2, :3]) / ct.spacing_xyz_mm))
-    cross = np.zeros((3, 3, 3), dtype=bool)
-    for other in {0, 1, 2} - {axis}:
-        line = [1, 1, 1]
-        line[other] = slice(None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        cross[tuple(line)] = True
-    return cross
+    return ndimage.binary_dilation(ndimage.binary_fill_holes(body, structure=AXIAL))

@@ -71,6 +71,8 @@ def _decode_apart(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
 
 
 def _asked(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
+    if not frames:
+        return
     process = _process(os.getpid())
     assert process.stdin is not None
     assert process.stdout is not None

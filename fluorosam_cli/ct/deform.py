@@ -15,6 +15,7 @@ BEND_MM = 5.0  # standard deviation of the displacement along each axis
 BEND_LENGTH_MM = 90.0  # over which it changes: shorter ones fold the tissue
 GRID_MM = 30.0  # between the points at which it is known
 BREATH_MM = 20.0  # the dome of the diaphragm moves 10 to 20 mm in quiet breathing (Wade, J Physiol 124:193, 1954)
+MAX_STRAIN = 0.5  # by breathing, above and below the dome: at 1 the tissue folds
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ def draw_deformation(
     planes = volume.array.shape[0]
     height = volume.world_from_voxel[2, 2] * np.arange(planes) + volume.world_from_voxel[2, 3]
     moved = np.zeros(planes)
-    if chest_mm:
-        top, base, pelvis = chest_mm
-        moved = breath * np.interp(height, [pelvis, base, top], [0.0, 1.0, 0.0])
+    top, base, pelvis = chest_mm or (0.0, 0.0, 0.0)
+    room_mm = min(top - base, base - pelvis)
+    if room_mm > 0:
+        moved = (
+            min(1.0, MAX_STRAIN * room_mm / BREATH_MM)
+            * breath
+            * np.interp(height, [pelvis, base, top], [0.0, 1.0, 0.0])
+        )
     return Deformation(scale, inner * (BEND_MM / smooth.std()), moved)
 
 

@@ -261,6 +261,8 @@ def decode(source: Source, frames: list[int]) -> Iterator[np.ndarray]:
     """
     from pydicom.pixels import get_decoder  # pyright: ignore[reportPrivateImportUsage]
 
+    if not frames:  # pydicom would take it for all of them
+        return
     with source.open() as file:
         data = read_data_set(file, source.size)
     size = (int(data.Rows), int(data.Columns))

@@ -10,19 +10,10 @@ from fluorosam_cli.anatomy.structures import label_ids, structure
 from fluorosam_cli.artefacts import Track, silent
 from fluorosam_cli.ct.phantom_anatomy import Anatomy, Part, build
 from fluorosam_cli.ct.phantom_pose import Pose, draw_pose
+from fluorosam_cli.ct.phantom_regions import DEFAULT_REGION, REGIONS
 from fluorosam_cli.ct.phantom_shapes import FAR, Box, Grid, evaluate, is_empty, within
 from fluorosam_cli.ct.volume import HU_MAX, HU_MIN, Volume, write_nifti
 
-REGIONS: dict[str, tuple[float, float]] = {  # z of the standing human, mm
-    "head": (1395, 1665),
-    "chest": (1060, 1425),
-    "abdomen": (865, 1225),
-    "pelvis": (690, 1000),
-    "torso": (600, 1440),
-    "legs": (-25, 880),
-    "body": (-25, 2100),
-}
-DEFAULT_REGION = "torso"
 HEAD_FIELD_MM = 270.0  # a head is scanned without the raised arms beside it
 BORDER_MM = 12.0  # of air around the body
 SLAB = 32  # slices painted at a time, to bound memory
@@ -38,7 +29,6 @@ class Phantom:
 
     scan: Volume
     labels: Volume
-    pose: Pose
 
 
 def phantom_name(index: int) -> str:
@@ -55,7 +45,7 @@ def make_phantom(seed: int, index: int, region: str = DEFAULT_REGION, spacing_mm
     for part in anatomy.parts:
         _paint(part, anatomy.tissue, grid, hu, labels)
     scan = _scanned(hu, labels, spacing_mm, imaging)
-    return Phantom(Volume(scan, grid.world_from_voxel), Volume(labels, grid.world_from_voxel), pose)
+    return Phantom(Volume(scan, grid.world_from_voxel), Volume(labels, grid.world_from_voxel))
 
 
 def voxel_count(seed: int, index: int, region: str, spacing_mm: float) -> int:

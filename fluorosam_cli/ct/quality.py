@@ -220,8 +220,8 @@ def summary_row(case: Case) -> dict[str, str]:
     }
 
 
-def summary_table(rows: list[dict[str, str]], limit: int = 30) -> list[str]:
-    """Lines of text for the terminal: all rows, or only the suspicious ones when there are more than `limit`."""
+def summary_table(rows: list[dict[str, str]], file: str, limit: int = 30) -> list[str]:
+    """Lines of text for the terminal: all rows of `file`, or only the suspicious of more than `limit`."""
     shown = rows if len(rows) <= limit else [row for row in rows if row["findings"]][:limit]
     columns: tuple[str, ...] = ("case", "structures", "cut", "table_ml", "metal_ml", "findings")
     cells = [[*columns], *([row[column] or "-" for column in columns] for row in shown)]
@@ -230,5 +230,5 @@ def summary_table(rows: list[dict[str, str]], limit: int = 30) -> list[str]:
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     if len(shown) < len(rows):
-        lines.append(f"{len(rows) - len(shown)} more in quality.csv")
+        lines.append(f"{len(rows) - len(shown)} more in {file}")
     return lines

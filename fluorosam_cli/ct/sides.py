@@ -66,8 +66,10 @@ def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float, b
     from scipy import ndimage
 
     ours = np.isin(coarse.array, ids)
-    if not ours.any():
-        return np.zeros(coarse.array.shape, dtype=np.uint8)
+    x_mm = _world_x_mm(coarse)
+    untold = np.zeros(x_mm.shape, np.uint8) if unsided.anchor else np.where(x_mm > middle_mm, 1, 2).astype(np.uint8)
+    if not ours.any():  # all of it lies between the voxels of the coarse grid
+        return untold
     anchors = [
         coarse.array == structure(f"{unsided.anchor}_{side}").label_id if unsided.anchor else np.zeros_like(ours)
         for side in ("left", "right")
@@ -78,7 +80,6 @@ def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float, b
     beyond = ndimage.distance_transform_edt(~solid, spacing_mm) - ndimage.distance_transform_edt(solid, spacing_mm)  # pyright: ignore
     parts: np.ndarray
     parts, count = ndimage.label(beyond <= unsided.reach_mm)  # pyright: ignore
-    x_mm = _world_x_mm(coarse)
     side_of = np.zeros(count + 1, dtype=np.uint8)
     beside: dict[int, list[int]] = {1: [], 2: []}  # parts on either side of the middle
     for part, place in enumerate(ndimage.find_objects(parts), 1):
@@ -94,12 +95,11 @@ def _sides(coarse: Volume, ids: list[int], unsided: Unsided, middle_mm: float, b
     if not by_pairs or held[0] & held[1]:
         for side in beside:
             side_of[beside[side]] = side
-    if count:
-        nearest = ndimage.distance_transform_edt(parts == 0, spacing_mm, return_distances=False, return_indices=True)
-        sides = side_of[parts[tuple(nearest)]]  # pyright: ignore[reportArgumentType]
-    else:
-        sides = np.zeros(coarse.array.shape, dtype=np.uint8)
-    return sides if unsided.anchor else np.where(sides == 0, np.where(x_mm > middle_mm, 1, 2), sides)
+    if not count:
+        return untold
+    nearest = ndimage.distance_transform_edt(parts == 0, spacing_mm, return_distances=False, return_indices=True)
+    sides = side_of[parts[tuple(nearest)]]  # pyright: ignore[reportArgumentType]
+    return np.where(sides == 0, untold, sides)
 
 
 def _median_mm(coarse: Volume) -> float | None:

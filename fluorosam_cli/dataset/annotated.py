@@ -1,6 +1,7 @@
 """Users' own images with masks, as `fluoro pack` reads them: real X-rays to fine-tune on."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fluorosam_cli.dataset.image_files import stem_of
 from fluorosam_cli.dataset.pictures import Annotation, Picture, Source, to_16_bits
 from fluorosam_cli.dataset.user_images import UserImage, UserImages, find_user_images, read_masks
 from fluorosam_cli.errors import FluoroError
@@ -24,7 +26,8 @@ class Patients:
 
     def case_of(self, image: UserImage) -> str:
         """The patient's name, or the image's own where the table does not list it."""
-        name = next((name for name in (image.name, image.name + image.path.suffix) if name in self.of_image), None)
+        suffix = image.path.name[len(stem_of(image.path)) :]
+        name = next((name for name in (image.name, image.name + suffix) if name in self.of_image), None)
         if name is None:
             return image.name
         self.met.add(name)
@@ -36,19 +39,25 @@ class Patients:
 
 
 def find_annotated(path: Path, read_image: ReadImage, patients: Patients) -> Source:
-    """A folder `images/`, `masks/<id>/<structure>.png`, or a COCO file. An image is a case of its own, or a patient's.
+    """A folder `images/`, `masks/<id>/<structure>.png`, or a COCO file. An image is a case of its own, or a patient's;
+    so are its copies, whatever they are called.
 
     A structure with an empty mask is absent. One without a mask is unknown: nobody may have looked for it.
     """
     found = find_user_images(path)
     unknown = [f"{path}: {name} names no structure ({count} masks)" for name, count in found.skipped.items()]
+    cases = [patients.case_of(image) for image in found.images]
+    digests: dict[str, list[str]] = defaultdict(list)
+    for case, image in zip(cases, found.images, strict=True):
+        digests[case].append(image.sha256)
     return Source(
         path=path,
-        cases=[patients.case_of(image) for image in found.images],
+        cases=cases,
         names=frozenset(found.structures),
         read=partial(_read, found, read_image),
         headers=[path] if path.is_file() else [],
         content_sha256=lambda: found.sha256,
+        case_sha256=digests,
         problems=[*unknown, *(f"{path}: {problem}" for problem in found.problems)],
     )
 

@@ -1,6 +1,6 @@
 """Which files are images, and what an image is called: by suffix, or by DICOM's mark."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fluorosam_cli.ct.sources import DICOM_SUFFIXES
 
@@ -22,7 +22,7 @@ def is_dicom(path: Path) -> bool:
         return file.read(DICOM_MAGIC_AT + len(DICOM_MAGIC))[DICOM_MAGIC_AT:] == DICOM_MAGIC
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: PurePath) -> str:
     """The file's name without the suffix of an image: dots in it stay."""
     name = path.name
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
@@ -30,4 +30,9 @@ def stem_of(path: Path) -> str:
 
 
 def _looks_like_one(path: Path) -> bool:
-    return path.name.lower().endswith(SUFFIXES) or ((not path.suffix or path.suffix[1:].isdigit()) and is_dicom(path))
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        return (not path.suffix or path.suffix[1:].isdigit()) and is_dicom(path)
+    except OSError:
+        return True  # who reads it says what is wrong

@@ -84,7 +84,7 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
         side = c.masks_px or c.size_px
         r = c.randomisation
         rng = np.random.default_rng([c.seed, 1, position])
-        sample = self._askable(index)
+        sample = self.askable(index)
         flipped = rng.random() < r.flip and self.mirror.allows(sample) and any(map(len, self._asked(sample, True)[1:]))
         chosen, structures, present = self._choose(sample, flipped, rng)
         picture = self._picture(sample, rng)
@@ -116,7 +116,7 @@ class TrainingSamples(Dataset[dict[str, Tensor]]):
             "uniform": torch.from_numpy(rng.random((c.prompts, c.draws), dtype=np.float32)),
         }
 
-    def _askable(self, index: int) -> Sample:
+    def askable(self, index: int) -> Sample:
         """Image `index`, or the next of which anything can be asked."""
         for ahead in range(len(self.reader)):
             sample = self.reader[(index + ahead) % len(self.reader)]

@@ -44,7 +44,7 @@ def plan_pack(
 ) -> PackPlan:
     """Merge the sources and split their cases.
 
-    Cases of one name are one case, wherever they lie, and so are cases of one sha256: no person is in two splits. Held
+    Cases of one name are one case, wherever they lie, and so are cases that share a sha256: none is in two splits. Held
     cases may be listed by any of their names.
     Raises FluoroError when an input is missing or unfinished or a structure has no words, UsageError when no case is
     left for training.
@@ -87,11 +87,11 @@ def _cases_by_name(sources: Sequence[Source]) -> dict[str, str]:
 
     for source in sources:
         for case in dict.fromkeys(source.cases):
-            name, digest = one_name(case), source.case_sha256.get(case)
-            if digest in joined:
-                joined[name] = one_name(digest)
-            elif digest is not None:
-                joined[digest] = name
+            for digest in source.case_sha256.get(case, ()):
+                if digest in joined:
+                    joined[one_name(case)] = one_name(digest)
+                else:
+                    joined[digest] = one_name(case)
     return {name: one_name(name) for source in sources for name in source.cases}
 
 
@@ -110,8 +110,8 @@ def _phrases(folders: Sequence[Path], structures: set[str]) -> list[ShardsPhrase
 def split_cases(names: Sequence[str], val: Held, test: Held, seed: int) -> dict[str, Split]:
     """Assign whole cases to train, val and test, by name or by share of all.
 
-    A share above 0 gets at least one case if two remain for the others; a test share of 1 beside 0 gets all. The order
-    is by hash of seed and name, so that adding a case moves few others.
+    A share above 0 gets at least one case, the test's first, while another is left for training; a test share of 1
+    beside 0 gets all. The order is by hash of seed and name, so that adding a case moves few others.
     """
     split: dict[str, Split] = {}
     if (val, test) == (0, 1):

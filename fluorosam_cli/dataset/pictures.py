@@ -51,7 +51,7 @@ class Source:
     content_sha256: Callable[[], str] | None = None  # of pictures that no header describes
     bone_bright: bool = True
     integrals: IntegralsHeader | None = None
-    case_sha256: Mapping[str, str] = field(default_factory=dict)
+    case_sha256: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of its scan, or of its images
     problems: list[str] = field(default_factory=list)  # what is left out, and why
 
 

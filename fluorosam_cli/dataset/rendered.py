@@ -34,7 +34,7 @@ def find_views(folder: Path) -> Source:
             cases.append(view.case)
             offsets.append(offsets[-1] + len(line))
             shown[view.case].update(mask.name for mask in view.structures)
-    known = {case.name: case.case_sha256 for case in header.cases}
+    known = {case.name: [case.case_sha256] for case in header.cases}
     if len(cases) != header.count or not known.keys() >= set(cases):
         raise FluoroError(f"{lines}: {len(cases)} views, {HEADER} tells of {header.count} of its cases", AGAIN)
     return Source(

@@ -9,7 +9,7 @@ Layout (N images, M masks, K maps; no variable-length types, no pickles; concate
     cases                (C,) bytes          names, UTF-8
     view                 (N,) S64            name of the view, or of a user's image
     angles_deg           (N, 2) float32      positioner primary, secondary; NaN: unknown
-    pixel_spacing_mm     (N,) float32        of the original image; NaN: unknown
+    pixel_spacing_mm     (N,) float32        of the original image; NaN: unknown or unequal
     field_xyxy           (N, 4) float32      edges of the collimated field in shard pixels; NaN: none in the image
     field_round          (N,) uint8          1: the field is the ellipse that touches them
     absent               (N, B) uint8        bit s, first high: structure s was looked for and is not in the image

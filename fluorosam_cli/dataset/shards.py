@@ -38,7 +38,7 @@ class Sample:
     image: np.ndarray  # (S, S) uint16
     inner_hw: tuple[int, int]
     original_hw: tuple[int, int]  # before it was scaled
-    pixel_spacing_mm: float  # of the original image, in the plane of the detector; NaN: unknown
+    pixel_spacing_mm: float  # of the original image, a view's in the plane of the detector; NaN: unknown or unequal
     case: str
     view: str
     structures: np.ndarray  # (m,) positions in shards.json's list

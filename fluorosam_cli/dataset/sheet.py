@@ -36,10 +36,11 @@ def write_sheet(path: Path, reader: ShardReader, config: SampleConfig, rows: int
     sheet = Image.new("RGB", ((CELL + GAP) * (draws + 1), height * rows), (12, 12, 12))
     for row in range(rows):
         index = row * len(reader) // rows
+        shown = samples.askable(index)
         for column in range(draws + 1):
             position = row * draws + column
             sample = plain.drawn(index, position) if column == 0 else samples.drawn(index, position)
-            head = f"{reader[index].case} {reader[index].view}" if column == 0 else ""
+            head = f"{shown.case} {shown.view}" if column == 0 else ""
             cell = _cell({name: value.numpy() for name, value in sample.items()}, reader, head, prompts)
             sheet.paste(cell, (column * (CELL + GAP), row * height))
     with atomic_path(path) as temporary:

@@ -34,6 +34,10 @@ class UserImage:
     masks: Mapping[str, Path | list[Any]]  # structure -> mask file, or segmentations as COCO writes them
     hw: tuple[int, int] | None = None  # its size, where the COCO file says so
 
+    @cached_property
+    def sha256(self) -> str:
+        return sha256_of(self.path)
+
 
 @dataclass(frozen=True)
 class UserImages:
@@ -47,7 +51,7 @@ class UserImages:
         """Over the contents of all images and masks and what they are called."""
         digest = hashlib.sha256()
         for item in self.images:
-            digest.update(f"{item.name}\0{sha256_of(item.path)}\n".encode())
+            digest.update(f"{item.name}\0{item.sha256}\n".encode())
             for structure, mask in item.masks.items():
                 content = sha256_of(mask) if isinstance(mask, Path) else json.dumps(mask, sort_keys=True)
                 digest.update(f"{structure}\0{content}\n".encode())
@@ -176,6 +180,7 @@ def _from_coco(path: Path) -> UserImages:
     try:
         data = json.loads(path.read_bytes())
         names = {number: str(entry["name"]) for number, entry in _by_id(data["categories"])}
+        meanings = {number: structure_of(name) for number, name in names.items()}
         entries = {number: _relative(entry["file_name"]) for number, entry in _by_id(data["images"])}
         sizes = {
             number: (int(entry["height"]), int(entry["width"]))
@@ -191,8 +196,7 @@ def _from_coco(path: Path) -> UserImages:
     problems = []
     masks: dict[int, dict[str, Path | list[Any]]] = {number: {} for number in entries}
     for image, category, segmentation in annotations:
-        name = names.get(category)
-        structure = None if name is None else structure_of(name)
+        name, structure = names.get(category), meanings.get(category)
         if image not in entries or name is None:
             problems.append(f"an annotation refers to image {image}, category {category}: not both are listed")
         elif structure is None:
@@ -203,6 +207,7 @@ def _from_coco(path: Path) -> UserImages:
             parts = masks[image].setdefault(structure, [])
             assert isinstance(parts, list)
             parts.append(segmentation)
+    annotated = {image for image, _, _ in annotations}
     images, taken = [], set()
     for number, file in sorted(entries.items(), key=lambda item: (item[1], item[0])):
         found = _image_of(path.parent, file)
@@ -212,8 +217,8 @@ def _from_coco(path: Path) -> UserImages:
             problems.append(f"{file}: is listed twice; the masks of image {number} are left out")
         elif masks[number]:
             taken.add(found)
-            images.append(UserImage(str(file.with_suffix("")), found, masks[number], sizes.get(number)))
-        elif not any(image == number for image, _, _ in annotations):
+            images.append(UserImage(str(file.parent / stem_of(file)), found, masks[number], sizes.get(number)))
+        elif number not in annotated:
             problems.append(f"{file}: has no annotations")
     return _gathered(images, skipped, problems)
 

@@ -9,15 +9,16 @@ PERCENTILES = (2.5, 97.5)
 
 
 def bootstrap_weights(units: int, seed: int) -> np.ndarray:
-    """How often each unit (case or image) is drawn in each resample with replacement, (draws, units)."""
+    """How often each unit (case or image) counts, (1 + draws, units): once, then as in resamples with replacement."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, units]))
-    return rng.multinomial(units, np.full(units, 1 / units), size=DRAWS).astype(np.float64)
+    drawn = rng.multinomial(units, np.full(units, 1 / units), size=DRAWS)
+    return np.vstack([np.ones(units), drawn])
 
 
 def grouped_estimate(values: np.ndarray, groups: np.ndarray, units: np.ndarray, weights: np.ndarray) -> Estimate:
     """Mean over groups (structures) of the mean of each group's values, with its 95 % interval over resampled units.
 
-    values, groups and units are (n,); `weights` (draws, units) come from `bootstrap_weights`. A group
+    values, groups and units are (n,); `weights` (1 + draws, units) come from `bootstrap_weights`. A group
     none of whose units is drawn is left out of that resample.
     """
     columns = int(groups.max()) + 1
@@ -25,7 +26,7 @@ def grouped_estimate(values: np.ndarray, groups: np.ndarray, units: np.ndarray, 
     counts = np.zeros_like(sums)
     np.add.at(sums, (units, groups), values)
     np.add.at(counts, (units, groups), 1)
-    means = _mean_of_means(np.vstack([np.ones(weights.shape[1]), weights]), sums, counts)
+    means = _mean_of_means(weights, sums, counts)
     low, high = np.percentile(means[1:][np.isfinite(means[1:])], PERCENTILES)
     return Estimate(
         mean=round(float(means[0]), 6),

@@ -34,11 +34,6 @@ class EvalPlan:
     strict: bool
 
 
-def choose_images(count: int, limit: int | None) -> list[int]:
-    """At most `limit` positions, spread evenly."""
-    return np.unique(np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)).tolist()
-
-
 def evaluate(
     plan: EvalPlan, segmenter: Segmenter, model: EvaluatedModel, output: Output, track: Track = silent
 ) -> Metrics:
@@ -56,7 +51,7 @@ def evaluate(
             problems += scene.problems
             _heed(plan, scene.problems)
             cases.add(scene.case)
-            if image < file.next_image:
+            if image in file.scored:
                 output.skipped += 1
                 continue
             file.append(score_scene(plan.protocol, segmenter, "mask" in model.takes, scene, image))
@@ -78,13 +73,13 @@ def summarise(plan: EvalPlan, model: EvaluatedModel, rows: list[Row], cases: set
     """All figures, from the rows as they stand in `samples.csv`."""
     protocol = plan.protocol
     scored = [row for row in rows if row.prompt not in (ABSENT, PARAPHRASE)]
-    if not scored:
+    by_kind = summary.kinds(scored, protocol.clicks)
+    if not by_kind:
         raise FluoroError(
             f"no mask could be scored{f': {problems[0]}' if problems else ''}",
             "masks of shards have to cover 0.1 % to 90 % of the image" if plan.source.kind == "shards" else "see above",
         )
     resampling = summary.Resampling.of(rows, protocol.seed)
-    by_kind = summary.kinds(scored, protocol.clicks)
     unit = summary.surface_unit(scored)
     structures = summary.structure_scores(by_kind, resampling, unit)
     largest = [s.scores.iou.mean for s in summary.largest_text(structures) if s.scores.iou]

@@ -12,8 +12,8 @@
 
 `presence` and `paraphrases` bring `text` with them. Each click is the centre of the largest error of the answer before
 it (`clicks.py`); its logits are fed back to models that take them. The mask is always the one with the highest
-predicted IoU; the best of the alternatives, which only an oracle can choose, is scored beside it. For the number of
-clicks needed (NoC), clicking goes on to `cap` for masks that have not reached the highest goal.
+predicted IoU; the best of all, which only an oracle can choose, is scored beside it. For the number of clicks needed
+(NoC), clicking goes on to `cap` for masks that have not reached the highest goal.
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,7 +109,7 @@ class _Scorer:
         nsd, hd95 = None, None
         if real is not None and full:
             nsd, hd95 = surface_scores(answer.mask, real, self.scene.pixel_mm or (1.0, 1.0), TOLERANCE)
-        alternatives = [iou(mask, real) for mask in answer.masks[1:]] if real is not None and full else []
+        ious = [iou(mask, real) for mask in answer.masks] if real is not None and full else []
         return Row(
             image=self.image,
             case=self.scene.case,
@@ -123,7 +123,7 @@ class _Scorer:
             nsd=nsd,
             hd95=hd95,
             unit=None if hd95 is None else self.unit,
-            oracle_iou=max(alternatives, default=None),
+            oracle_iou=max(ious, default=None),
             predicted_iou=answer.iou,
             presence=answer.presence if phrase is not None and np.isfinite(answer.presence) else None,
         )

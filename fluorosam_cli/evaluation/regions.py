@@ -1,6 +1,7 @@
 """The region of the body a structure is counted in, for means by region."""
 
 import re
+from functools import cache
 
 from fluorosam_cli.anatomy.structures import names
 
@@ -17,8 +18,9 @@ REGIONS = {  # the first pattern that fits a name, side left out, decides
 }
 
 
+@cache
 def region_of(name: str) -> str:
     """`femur_left` -> `lower limb`; what is no anatomy is a tool."""
     if name not in names():
         return "tools"
-    return next((region for region, pattern in REGIONS.items() if re.match(rf"({pattern})", name)), "other")
+    return next((region for region, pattern in REGIONS.items() if re.search(pattern, name)), "other")

@@ -1,5 +1,6 @@
 """`report.html`: the evaluation as one page a reviewer can check, from the conventions to the failures."""
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,16 +55,20 @@ def write_report(path: Path, metrics: Metrics, rows: list[Row], plan: "EvalPlan"
 
 def _head(metrics: Metrics) -> str:
     model, data = metrics.model, metrics.data
-    unit = "mm in the plane of the detector" if metrics.surface_unit == "mm" else "pixels of the scored images"
+    unit = (
+        "mm by the pixel spacing of the images, as a rule in the plane of the detector"
+        if metrics.surface_unit == "mm"
+        else "pixels of the scored images"
+    )
     cases = f"{data.cases} case{'s' * (data.cases != 1)}"
     few = f" (of {data.images_held})" if data.images < data.images_held else ""
     where = f"{data.split} split of shards" if data.split else "images with masks"
     one = "" if metrics.bootstrap_over == "cases" else "; there is one case, so they say nothing about other bodies"
     shards = " Masks below 0.1 % or above 90 % of the image are not asked for." if data.kind == "shards" else ""
     skipped = ", ".join(f"{name} ({count})" for name, count in data.unknown_names.items())
-    listed = "".join(f"<p>{p}</p>" for p in map(_escaped, data.problems))
+    listed = "".join(f"<p>{p}</p>" for p in map(escape, data.problems))
     return (
-        f"<h1>Evaluation of {_escaped(model.name)}</h1>"
+        f"<h1>Evaluation of {escape(model.name)}</h1>"
         + facts(
             [
                 (
@@ -75,7 +80,7 @@ def _head(metrics: Metrics) -> str:
                 (
                     "Mask",
                     "the one the model itself predicts to have the highest IoU; the oracle, which takes the best of "
-                    "the alternatives by looking at the truth, is a column of its own",
+                    "all its masks by looking at the truth, is a column of its own",
                 ),
                 (
                     "Next click",
@@ -100,8 +105,8 @@ def _points(metrics: Metrics) -> str:
     rows = []
     for s in metrics.prompts:
         m, each = s.over_structures, s.over_samples
-        cells = [interval(m.iou), interval(m.dice), interval(m.nsd), interval(m.hd95, 1)]
-        rows.append([s.prompt, *cells, number(s.oracle_iou), interval(each.iou), interval(each.dice), str(m.masks)])
+        oracle, samples = number(s.oracle_iou), [interval(each.iou), interval(each.dice)]
+        rows.append([s.prompt, *_cells(m), oracle, *samples, str(m.masks)])
     heads = [
         "IoU",
         "Dice",
@@ -155,7 +160,7 @@ def _structures(metrics: Metrics, first: str) -> str:
     ten = (
         f"<p>Text-only IoU of the {len(largest)} largest by mean area, single structures and groups alike: "
         f"<b>{number(metrics.largest_ten_text_iou)}</b> "
-        f"({_escaped(', '.join(spoken(s.structure) for s in largest))}).</p>"
+        f"({escape(', '.join(spoken(s.structure) for s in largest))}).</p>"
         if largest
         else ""
     )
@@ -171,7 +176,7 @@ def _parts(metrics: Metrics, first: str) -> str:
     found = []
     for of, title in (("region", "By region of the body"), ("group", "By group"), ("view", "By view")):
         parts = [p for p in metrics.parts if p.of == of and p.prompt == first]
-        rows = [[p.name.replace("_", " "), *_cells(p.scores)] for p in parts]
+        rows = [[p.name.replace("_", " "), *_cells(p.scores), str(p.scores.masks)] for p in parts]
         heads = [of, "IoU", "Dice", "NSD", f"HD95, {metrics.surface_unit}", "masks"]
         found.append(f"<h3>{title}</h3>" + _long_table(title, heads, rows) if rows else "")
     note = f"<p>Answers to “{first}”, means over the structures in each; metrics.json has those of every prompt.</p>"
@@ -179,13 +184,7 @@ def _parts(metrics: Metrics, first: str) -> str:
 
 
 def _cells(scores: MaskScores) -> list[str]:
-    return [
-        interval(scores.iou),
-        interval(scores.dice),
-        interval(scores.nsd),
-        interval(scores.hd95, 1),
-        str(scores.masks),
-    ]
+    return [interval(scores.iou), interval(scores.dice), interval(scores.nsd), interval(scores.hd95, 1)]
 
 
 def _presence(metrics: Metrics, rows: list[Row]) -> str:
@@ -234,7 +233,7 @@ def _codes(asked: list[Row], plan: "EvalPlan", segmenter: Segmenter) -> str:
         f"{found.shares.shape[1]} of {found.codes} codes. Ideally each row has one dark cell, in a column of its own; "
         f"a column with several rows is a code that several structures share: {len(shared)} do.</p>"
     )
-    several = "".join(f"<p>{_escaped(line)}</p>" for line in shared)
+    several = "".join(f"<p>{escape(line)}</p>" for line in shared)
     figure = plots.code_map(found.shares, found.structures)
     return (
         "<h2>Codes of the text quantiser</h2>"
@@ -260,7 +259,7 @@ def _examples(asked: list[Row], first: str, plan: "EvalPlan", segmenter: Segment
     blocks = []
     for name, rows in chosen.items():
         figures = "".join(_figure(next(pictures), title) for title in titles[len(rows)])
-        blocks.append(f'<h3>{_escaped(spoken(name))}</h3><div class="row">{figures}</div>')
+        blocks.append(f'<h3>{escape(spoken(name))}</h3><div class="row">{figures}</div>')
     return f"<h2>Best, median and worst answer to “{first}”, by structure</h2>{_legend()}{''.join(blocks)}"
 
 
@@ -281,9 +280,3 @@ def _legend() -> str:
 def _long_table(title: str, header: list[str], rows: list[list[str]]) -> str:
     drawn = table(header, rows)
     return drawn if len(rows) <= PARTS_SHOWN else folded(f"{title}: {len(rows)} rows", drawn)
-
-
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)

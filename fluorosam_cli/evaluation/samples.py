@@ -4,18 +4,17 @@ import csv
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
+from fluorosam_cli.artefacts import write_bytes
 from fluorosam_cli.errors import FluoroError
 
 ABSENT = "absent"  # the prompt kind of a phrase whose structure is not in the image
 PARAPHRASE = "paraphrase"  # that of one of several held-out phrases for the same mask
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     image: int  # position in the split or folder
     case: str
     view: str
@@ -28,7 +27,7 @@ class Row:
     nsd: float | None
     hd95: float | None
     unit: str | None  # of hd95: mm or px
-    oracle_iou: float | None  # of the best of the alternatives
+    oracle_iou: float | None  # of the best of all masks
     predicted_iou: float
     presence: float | None  # probability, for prompts with text
 
@@ -42,39 +41,36 @@ class Row:
         return int(self.prompt.partition("+")[2] or 0)
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
 FLOATS = ("iou", "dice", "nsd", "hd95", "oracle_iou", "predicted_iou", "presence")
+FIRST_LINE = ",".join(Row._fields) + "\n"
 NUMBERS = {"image": int, "area_px": int} | dict.fromkeys(FLOATS, float)
 
 
 class RowFile:
-    """Grows as `samples.csv.part`; renamed when complete. `next_image` is where a continued run goes on."""
+    """Grows as `samples.csv.part`; sorted by image when complete. A continued run passes over `scored` images."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._growing = path.with_name(path.name + ".part")
         if path.is_file() and not self._growing.is_file():
             os.replace(path, self._growing)
-        self.next_image = self._drop_last_image() if self._growing.is_file() else 0
+        self.scored = self._drop_last_image() if self._growing.is_file() else set()
         new = not self._growing.is_file()
         self._file: IO[str] = open(self._growing, "a", encoding="utf-8", newline="")  # noqa: SIM115 - closed by close()
         if new:
-            self._write(",".join(COLUMNS) + "\n")
+            self._write(FIRST_LINE)
 
-    def _drop_last_image(self) -> int:
-        """Cut the file after the last image known to be complete: there is a line of a later one."""
+    def _drop_last_image(self) -> set[int]:
+        """The images known to be complete, as there are lines of another one after them; the last one's are cut off."""
         text = self._growing.read_bytes().decode("utf-8", errors="replace")
         whole = text[: text.rfind("\n") + 1]
-        if not whole.startswith(",".join(COLUMNS)):
+        if not whole.startswith(FIRST_LINE):
             self._growing.unlink()
-            return 0
+            return set()
         rows = _parse(whole, self._growing)
-        last = max((row.image for row in rows), default=0)
-        kept = io.StringIO()
-        kept.write(",".join(COLUMNS) + "\n")
-        kept.write(_format(row for row in rows if row.image < last))
-        self._growing.write_bytes(kept.getvalue().encode())
-        return last
+        kept = [row for row in rows if row.image != rows[-1].image]
+        _write_whole(self._growing, kept)
+        return {row.image for row in kept}
 
     def append(self, rows: Iterable[Row]) -> None:
         """All rows of one image."""
@@ -85,11 +81,10 @@ class RowFile:
         self._file.flush()
 
     def close(self, complete: bool) -> None:
-        if complete:
-            os.fsync(self._file.fileno())
         self._file.close()
         if complete:
-            os.replace(self._growing, self.path)
+            _write_whole(self.path, sorted(read_rows(self._growing), key=lambda row: row.image))
+            self._growing.unlink()
 
     def __enter__(self) -> "RowFile":
         return self
@@ -103,11 +98,15 @@ def read_rows(path: Path) -> list[Row]:
     return _parse(path.read_text(encoding="utf-8"), path)
 
 
+def _write_whole(path: Path, rows: Iterable[Row]) -> None:
+    write_bytes(path, (FIRST_LINE + _format(rows)).encode())
+
+
 def _format(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        writer.writerow("" if v is None else f"{v:.6f}" if isinstance(v, float) else v for v in astuple(row))
+        writer.writerow("" if v is None else f"{v:.6f}" if isinstance(v, float) else v for v in row)
     return text.getvalue()
 
 

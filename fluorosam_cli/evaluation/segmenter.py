@@ -23,7 +23,7 @@ NO_FLUOROSAM = (
 
 @dataclass(frozen=True)
 class DrawnMasks:
-    """What a network that is not ours answers, as `PredictedMasks`: the alternatives follow the first mask."""
+    """What a network that is not ours answers, as `PredictedMasks`."""
 
     masks: np.ndarray  # (M, H, W) bool at the image's own size
     ious: np.ndarray  # (M,) predicted

@@ -58,7 +58,7 @@ class ShardSource:
         sample = self._reader[index]
         height, width = sample.inner_hw
         masks = {self.structures[sample.structures[row]]: sample.mask(row)[:height, :width] for row in usable(sample)}
-        absent = [self.structures[number] for number in sample.absent if number < len(self.structures)]
+        absent = [self.structures[number] for number in sample.absent]
         spacing = sample.pixel_spacing_mm
         scale = [original / inner for original, inner in zip(sample.original_hw, sample.inner_hw, strict=True)]
         pixel_mm = (spacing * scale[0], spacing * scale[1]) if np.isfinite(spacing) and spacing > 0 else None
@@ -136,6 +136,11 @@ def open_source(path: Path, split: Split | None) -> Source:
         f"{path}: holds no {' and no '.join(candidates)} images",
         "choose another --split" if split else "fluoro pack ... --test 0.2 holds cases out",
     )
+
+
+def choose_images(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of `count` positions, spread evenly."""
+    return np.unique(np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)).tolist()
 
 
 def read_prompts(path: Path, structures: Iterable[str]) -> Words:

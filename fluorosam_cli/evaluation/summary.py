@@ -1,7 +1,9 @@
 """From the rows of `samples.csv` to the numbers of `metrics.json`: means, intervals, NoC, presence, paraphrases."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -107,11 +109,12 @@ def structure_scores(by_kind: dict[str, list[Row]], resampling: Resampling, unit
 
 
 def part_scores(by_kind: dict[str, list[Row]], resampling: Resampling, unit: str) -> list[PartScores]:
-    """Means over the structures of each group, each region of the body and each view."""
+    """Means over the structures of each group, each region of the body and each view that several images show."""
+    images = Counter(view for view, _ in {(row.view, row.image) for rows in by_kind.values() for row in rows})
     keys: dict[str, Callable[[Row], list[str]]] = {
         "group": lambda row: _groups_of(row.structure),
         "region": lambda row: [region_of(row.structure)],
-        "view": lambda row: [row.view] if row.view else [],
+        "view": lambda row: [row.view] if row.view and images[row.view] > 1 else [],
     }
     return [
         PartScores(of=of, name=name, prompt=kind, scores=mask_scores(chosen, resampling, unit))  # pyright: ignore
@@ -131,8 +134,8 @@ def noc_scores(rows: Sequence[Row], resampling: Resampling, cap: int) -> list[Cl
             if row.start == start and start in clicked:
                 tries.setdefault((row.image, row.structure), []).append(row)
         firsts = [one[0] for one in tries.values()]
+        pairs = [[(row.clicks, row.iou or 0.0) for row in one if row.clicks <= cap] for one in tries.values()]
         for goal in GOALS if tries else ():
-            pairs = [[(row.clicks, row.iou or 0.0) for row in one if row.clicks <= cap] for one in tries.values()]
             needed = [clicks_needed(one, goal, cap) for one in pairs]
             failed = [all(value < goal for _, value in one) for one in pairs]
             found.append(
@@ -193,6 +196,7 @@ def largest_text(structures: Sequence[StructureScores]) -> list[StructureScores]
     return sorted(asked, key=lambda s: (-s.mean_area_px, s.structure))[:LARGEST]
 
 
+@cache
 def _groups_of(name: str) -> list[str]:
     if name not in names():
         return ["tools"]

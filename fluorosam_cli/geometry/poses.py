@@ -101,6 +101,11 @@ class Camera:
         return linprog(np.zeros(3), -at_least_0[:, :3], at_least_0[:, 3], bounds=bounds).status != INFEASIBLE
 
     @property
+    def whole_body(self) -> bool:
+        """Whether everything on the rays is in the beam."""
+        return self.nearest_mm == 0 and np.isinf(self.farthest_mm)
+
+    @property
     def pixel_spacing_mm(self) -> float:
         return self.source_to_detector_mm / float(self.intrinsic[1, 1])
 

@@ -71,8 +71,12 @@ class StandardView:
     behind_mm: float
     jitter_deg: float  # uniform to both sides, in both angles
     jitter_mm: float  # uniform to both sides, along each axis
-    source: str
     note: str
+
+    @property
+    def whole_body(self) -> bool:
+        """Whether everything on the rays is in the beam."""
+        return bool(np.isinf([self.in_front_mm, self.behind_mm]).all())
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -116,7 +120,6 @@ def _view(row: dict[str, str], side: Literal["left", "right", ""]) -> StandardVi
         behind_mm=float(row["behind_mm"] or "inf"),
         jitter_deg=float(row["jitter_deg"]),
         jitter_mm=float(row["jitter_mm"]),
-        source=row["source"],
         note=row["note"],
     )
 

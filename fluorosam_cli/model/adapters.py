@@ -45,7 +45,7 @@ def is_adapter(parameter: str) -> bool:
 
 
 def _is_block(module: nn.Module) -> bool:
-    return type(module).__name__.endswith(("Block", "Bottleneck"))
+    return type(module).__name__.endswith("Block")
 
 
 def _width(block: nn.Module) -> int:

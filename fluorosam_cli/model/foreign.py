@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.fluorosam import FluoroSAM
-from fluorosam_cli.model.image_encoder import backbone
+from fluorosam_cli.model.image_encoder import SMALL, backbone
+from fluorosam_cli.text.encoder import offline
 
 # timm's names for segment-anything's ViT
 RENAMED = (("image_encoder.", "image_encoder.backbone."), (".mlp.lin1.", ".mlp.fc1."), (".mlp.lin2.", ".mlp.fc2."))
@@ -45,23 +47,34 @@ def load_foreign(model: FluoroSAM, path: Path) -> Loaded:
     return _copy(model, fitted, path.name)
 
 
+def find_backbone(config: ModelConfig, source: str) -> Path | None:
+    """The file of a pretrained backbone, or None for a tag of timm's. Raises FluoroError where there can be neither."""
+    path = Path(source)
+    if not path.is_file() and (path.suffix or "/" in source):
+        raise FluoroError(f"{source}: no such file", "give a .safetensors or .pth file, or a tag of timm's")
+    if config.backbone == SMALL:
+        raise FluoroError(f"{source}: {config.preset} has no backbone of timm's", "start from weights of ours: --init")
+    if path.is_file():
+        return path
+    if offline():
+        raise FluoroError(
+            f"{config.backbone}.{source}: not downloaded, FLUORO_OFFLINE is set", "unset FLUORO_OFFLINE, or give a file"
+        )
+    return None
+
+
 def load_backbone(model: FluoroSAM, source: str) -> Loaded:
     """Initialise the backbone from a pretrained tag of timm's ("ms_in22k"; downloads) or a file in timm's names.
 
     Windows and position tables of other sizes are resized by timm. Raises FluoroError when it cannot be had.
     """
-    path = Path(source)
-    if path.is_file():
-        options = {"pretrained_cfg_overlay": {"state_dict": read_tensors(path)}}
-    elif path.suffix or "/" in source:
-        raise FluoroError(f"{source}: no such file", "give a .safetensors or .pth file, or a tag of timm's")
-    else:
-        options = {"tag": source}
+    file = find_backbone(model.config, source)
+    options = {"tag": source} if file is None else {"pretrained_cfg_overlay": {"state_dict": read_tensors(file)}}
     try:
         donor = backbone(model.config.model_copy(update={"adapters": False}), pretrained=True, **options)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
         detail = str(error).strip().splitlines()[0][:200]
-        if path.is_file():
+        if file is not None:
             raise FluoroError(
                 f"{source}: does not fit {model.config.backbone} ({detail})", "give its weights"
             ) from error

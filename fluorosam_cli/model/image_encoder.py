@@ -12,7 +12,7 @@ from fluorosam_cli.contracts import ModelConfig
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.adapters import add_adapters
 from fluorosam_cli.model.layers import LayerNorm2d, ResidualBlock
-from fluorosam_cli.model.resnet import WIDTHS, HalfResNet18t, group_norm
+from fluorosam_cli.model.resnet import WIDTHS, HalfResNet18t
 from fluorosam_cli.model.top_down import TopDown
 
 SMALL = "resnet18t_half"  # the one backbone that is not timm's
@@ -66,40 +66,21 @@ class ImageEncoder(nn.Module):
 def backbone(config: ModelConfig, **pretrained: Any) -> nn.Module:
     """The backbone of a configuration, without batch statistics; `pretrained` goes to `timm.create_model`."""
     if config.backbone == SMALL:
-        if pretrained:
-            raise ValueError("nobody has published weights of its width")
         return HalfResNet18t()
-    if not config.backbone.isidentifier():  # timm would look "hf-hub:..." up on the network
-        raise FluoroError(f"{config.backbone}: no name of a backbone", "a name such as swin_tiny_patch4_window7_224")
+    known = config.backbone.startswith(("swin", "samvit"))  # neither has batch norms
+    if not (known and config.backbone.isidentifier()):  # timm would look "hf-hub:..." up on the network
+        raise FluoroError(f"{config.backbone}: no name of a Swin or ViT", "such as swin_tiny_patch4_window7_224")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # timm still uses torch.jit
         import timm
 
     tag = pretrained.pop("tag", "")
     name = config.backbone + (tag and f".{tag}")
-    options: dict[str, Any] = {}
-    if name.startswith(("swin", "samvit")):
-        options["img_size"] = config.image_size_px
-    if name.startswith("swin"):
-        options["drop_path_rate"] = 0.0  # as all else here: a network's answer is no matter of chance
+    options = {"img_size": config.image_size_px, **pretrained}
     if name.startswith("samvit"):
-        return timm.create_model(name, num_classes=0, global_pool="", **options, **pretrained)
-    if name.startswith("resnet"):
-        options["out_indices"] = (1, 2, 3, 4)  # strides 4 to 32, as the others'
-    return _without_batch_statistics(timm.create_model(name, features_only=True, **options, **pretrained))
-
-
-def _without_batch_statistics(module: nn.Module) -> nn.Module:
-    """Replace batch norms by group norms."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            norm: nn.Module = group_norm(child.num_features)
-            if hasattr(child, "act"):  # timm's norm with its activation
-                norm = nn.Sequential(norm, child.drop, child.act)  # pyright: ignore
-            setattr(module, name, norm)
-        else:
-            _without_batch_statistics(child)
-    return module
+        return timm.create_model(name, num_classes=0, global_pool="", **options)
+    # no drop path: as of all else here, a network's answer is no matter of chance
+    return timm.create_model(name, features_only=True, drop_path_rate=0.0, **options)
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

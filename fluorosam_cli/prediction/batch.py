@@ -1,17 +1,21 @@
 """The images of one `predict` call: which frames of which files, what each result is called, and reading stdin."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from fluorosam_cli.artefacts import sha256_of
+from fluorosam_cli.contracts import Prediction
 from fluorosam_cli.dataset.image_files import stem_of
 from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.prediction.answers import Request, answer_everything, answer_prompts
 from fluorosam_cli.prediction.images import probe, read_frames
 from fluorosam_cli.prediction.predictor import Predictor
-from fluorosam_cli.prediction.write import Segmented
+from fluorosam_cli.prediction.write import Segmented, is_done, read_prediction
 
 log = logging.getLogger("fluoro")
 
@@ -63,6 +67,80 @@ def segment(predictor: Predictor, request: Request, job: Job, frames: Sequence[i
 
 
 @dataclass(frozen=True)
+class Batch:
+    """The images of one call, and what was wrong with those that had to be left out."""
+
+    source: str
+    alone: bool  # one file: what is wrong with it ends the call
+    jobs: list[Job] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        return sum(len(job.frames) for job in self.jobs)
+
+    @property
+    def single(self) -> bool:
+        return self.alone and self.images == 1
+
+    @property
+    def places(self) -> dict[tuple[Job, int], str]:
+        """Job and frame -> the folder of its results; that of a single image is the output folder itself."""
+        return {(job, n): "" if self.single else job.folder_name(n) for job in self.jobs for n in job.frames}
+
+    @property
+    def title(self) -> str:
+        """What an output folder for this is called."""
+        if self.alone:
+            job = self.jobs[0]
+            return job.folder_name(job.frames[0]) if self.single else job.name
+        source = Path(self.source).resolve()
+        return source.name if source.is_dir() else "images"
+
+    @contextmanager
+    def listing(self) -> Iterator[None]:
+        """Of one image among several, what is wrong goes into the list, and the others go on."""
+        try:
+            yield
+        except FluoroError as error:
+            if self.alone:
+                raise
+            self.failed.append(error.problem)
+
+    def done(self, folder: Path) -> dict[str, Prediction]:
+        """What an earlier call left in `folder`, by place, of images that have not changed since."""
+        digests = {job: sha256_of(job.path) for job in self.jobs}
+        there = ((job, name, folder / name) for (job, _), name in self.places.items())
+        found = {name: (job, read_prediction(path)) for job, name, path in there if is_done(path)}
+        return {name: header for name, (job, header) in found.items() if header.image_sha256 == digests[job]}
+
+    def segmented(
+        self, predictor: Predictor, request: Request, done: Collection[str]
+    ) -> Iterator[tuple[str, Segmented]]:
+        """The place and the answers of each image whose place is not among those that are done."""
+        places = self.places
+        for job in self.jobs:
+            with self.listing():
+                for one in segment(predictor, request, job, [n for n in job.frames if places[job, n] not in done]):
+                    yield places[job, one.radiograph.frame], one
+
+
+def batch_of(source: str, paths: Sequence[Path], frames: "Frames | None") -> Batch:
+    """The images in these files, which `source` names.
+
+    Raises FluoroError where the results of two would be called alike, and where the only file is of no use.
+    """
+    batch = Batch(source, alone=len(paths) == 1 and not Path(source).is_dir())
+    for path, name in zip(paths, names_of(paths), strict=True):
+        with batch.listing():
+            batch.jobs.append(job_of(path, name, frames))
+    name, count = next(iter(Counter(batch.places.values()).most_common(1)), ("", 0))
+    if count > 1:
+        raise FluoroError(f"{source}: the results of two images would be called {name}", "rename one of them")
+    return batch
+
+
+@dataclass(frozen=True)
 class Frames:
     """What `--frames` says: frames and ranges of them, counted from 1, or all."""
 
@@ -83,18 +161,21 @@ def parse_frames(text: str) -> Frames:
         return Frames(text, ())
     ranges = []
     for word in text.split(","):
-        first, _, last = word.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal() and 1 <= int(first) <= int(last or first) < 1e6):
+        first, dash, last = word.partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) < 1e6):
             raise UsageError(f"--frames {text}: not of the form 1,5-10 or all", "frames are counted from 1")
-        ranges.append((int(first), int(last or first)))
+        ranges.append((int(first), int(last)))
     return Frames(text, tuple(ranges))
 
 
-def names_of(paths: list[Path]) -> list[str]:
+def names_of(paths: Sequence[Path]) -> list[str]:
     """A name for each image's results: its stem, or its whole name where two stems are equal."""
     stems = [stem_of(path) for path in paths]
-    names = [stem if stems.count(stem) == 1 else path.name for path, stem in zip(paths, stems, strict=True)]
-    return [name if names.count(name) == 1 else f"{name}-{i + 1}" for i, name in enumerate(names)]
+    met = Counter(stems)
+    names = [stem if met[stem] == 1 else path.name for path, stem in zip(paths, stems, strict=True)]
+    met = Counter(names)
+    return [name if met[name] == 1 else f"{name}-{i + 1}" for i, name in enumerate(names)]
 
 
 def read_stdin(stream: IO[bytes], folder: Path) -> Path:

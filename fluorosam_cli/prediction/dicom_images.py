@@ -5,6 +5,7 @@ MONOCHROME1 or an inverse presentation LUT turns them. Colour becomes luma. No t
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from fluorosam_cli.ct.dicom import MAX_FRAMES, TRANSFER_SYNTAXES, Refused, read_
 from fluorosam_cli.ct.sources import Source
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.prediction.images import luma
-from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, check_size, inverted
+from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, check_size, inverted, unusual_hanging
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -36,17 +37,16 @@ KEYWORDS = (
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PresentationLUTShape", "PresentationIntentType"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PatientOrientation"),
-    *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
-    "NominalScannedPixelSpacing",
+    *("PixelSpacing", "PixelSpacingCalibrationType", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 # Where an enhanced object keeps, frame by frame, what others have at the top.
 IN_GROUPS = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
-    "PixelIntensityRelationshipLUTSequence": (),
-    "FramePixelDataPropertiesSequence": ("PixelIntensityRelationship", "PixelIntensityRelationshipSign"),
-    "XRayFrameDetectorElementSpacing": (),
+    "FramePixelDataPropertiesSequence": (
+        *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "ImagerPixelSpacing"),
+    ),
     "PixelMeasuresSequence": ("PixelSpacing",),
 }
 
@@ -65,6 +65,8 @@ def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
         with silenced():
             stored = stored_frames(Source(path), str(header.file_meta.TransferSyntaxUID), [n - 1 for n in numbers])
             for number, plane in zip(numbers, stored, strict=True):
+                if plane.shape[:2] != (header.Rows, header.Columns):
+                    raise ValueError
                 view = _of_frame(header, number - 1)
                 pixels, turned = _shown(plane, view)
                 yield Plain(pixels, _bone_bright(view, turned), _spacing(view), remarks)
@@ -157,6 +159,7 @@ def _presented(values: np.ndarray, view: "Dataset") -> np.ndarray:
         values = np.log1p(np.maximum(values, 0, dtype=np.float32))  # linear in the beam; films see its logarithm
     else:
         values = apply_modality_lut(values, view)
+        _widen_table(view)
         windowed = apply_voi_lut(values, view) if view.get("VOILUTSequence") or _has_width(view) else values
         if windowed.min() < windowed.max():  # a window beside the values would show nothing
             values = windowed
@@ -166,23 +169,22 @@ def _presented(values: np.ndarray, view: "Dataset") -> np.ndarray:
     return inverted(values) if inverse else values
 
 
+def _widen_table(view: "Dataset") -> None:
+    """Tell a VOI table of 8 bits as one of 16: pydicom counts its entries, which may be more, in as many bits."""
+    if view.get("VOILUTSequence") and view.VOILUTSequence[0].LUTDescriptor[2] == 8:
+        table = deepcopy(view.VOILUTSequence[0])
+        table.LUTDescriptor = [*table.LUTDescriptor[:2], 16]
+        view.VOILUTSequence = [table]
+
+
 def _remarks(header: "Dataset") -> Iterator[str]:
     """What of the header makes the picture or its masks other than one may expect."""
-    if hangs := _hangs(header):
+    to_right, to_bottom = (str(way)[:1] for way in (*(header.get("PatientOrientation") or ()), "", "")[:2])
+    if hangs := unusual_hanging(to_right, to_bottom):
         yield hangs
     bits, high = header.get("BitsStored"), header.get("HighBit")
     if bits and high is not None and high != bits - 1:
         yield f"HighBit is {high}, values are read as if it were {bits - 1}"
-
-
-def _hangs(header: "Dataset") -> str | None:
-    """What is unusual in how the image hangs: the patient's left is on the right of a frontal one, the head on top."""
-    to_right, to_bottom = (str(way)[:1] for way in (*(header.get("PatientOrientation") or ()), "", "")[:2])
-    if to_right == "R":
-        return "its right is the patient's right, so sides come out exchanged: mirror the image first"
-    if to_bottom == "H" or to_right in ("H", "F"):
-        return "the patient's head is not on top: turn the image first"
-    return None
 
 
 def _has_width(view: "Dataset") -> bool:

@@ -4,9 +4,14 @@ A SEG carries the patient, study and frame of the image it belongs to: it has to
 of the structure table, with their side as the code's modifier, which `segment-ct --labels` reads as well. highdicom
 does not write segmentations of multi-frame radiographs, so each frame of a film has an object of its own, which names
 the frame it was drawn on.
+
+Identifiers come from the image's and from what `prediction.json` holds, dates from the image: the same call again gives
+the same bytes, which an archive knows for the same object, and whatever differs gives another one.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +42,6 @@ def segmentation(image: Path, header: Prediction, masks: Sequence[np.ndarray]) -
 
     Raises FluoroError when the image's header does not suffice.
     """
-    import highdicom
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
     drawn = [i for i, mask in enumerate(masks) if mask.any()]
@@ -45,14 +49,15 @@ def segmentation(image: Path, header: Prediction, masks: Sequence[np.ndarray]) -
         try:
             source = _source(image)
             sop_class = source.file_meta.MediaStorageSOPClassUID
-            made = Segmentation(
+            uid = partial(_uid, source.SOPInstanceUID, __version__, header.model_dump_json())
+            made: Any = Segmentation(
                 source_images=[source],
                 pixel_array=np.stack([masks[i] for i in drawn], axis=-1)[None].astype(np.uint8),
                 segmentation_type=SegmentationTypeValues.BINARY,
                 segment_descriptions=[_description(n, header, i) for n, i in enumerate(drawn, 1)],
-                series_instance_uid=highdicom.UID(),
+                series_instance_uid=uid("series"),
                 series_number=100,
-                sop_instance_uid=highdicom.UID(),
+                sop_instance_uid=uid("object"),
                 instance_number=header.frame,
                 manufacturer="fluoro",
                 manufacturer_model_name="fluoro predict",
@@ -66,6 +71,12 @@ def segmentation(image: Path, header: Prediction, masks: Sequence[np.ndarray]) -
                 f"{image}: its header does not suffice for a DICOM segmentation ({detail})", "leave out dicom-seg"
             ) from error
         _mend_references(made, header, sop_class)
+        date, time = made.ContentDate, made.ContentTime = _when(source, image)
+        made.InstanceCreationDate, made.InstanceCreationTime = date, time
+        for item in made.get("ContributingEquipmentSequence", []):
+            item.ContributionDateTime = date + time
+        for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+            item.DimensionOrganizationUID = uid("dimensions")
     return made
 
 
@@ -78,6 +89,21 @@ def _source(image: Path) -> Any:
             delattr(source, keyword)
     source.SOPClassUID = PLAIN_CLASS
     return source
+
+
+def _uid(*parts: str) -> str:
+    from pydicom.uid import generate_uid
+
+    return generate_uid(entropy_srcs=list(parts))
+
+
+def _when(source: Any, image: Path) -> tuple[str, str]:
+    """Date and time of the image, else of its file."""
+    for kind in ("Content", "Acquisition", "Series", "Study"):
+        if date := source.get(f"{kind}Date"):
+            return date, source.get(f"{kind}Time") or "000000"
+    written = datetime.fromtimestamp(image.stat().st_mtime, UTC)
+    return f"{written:%Y%m%d}", f"{written:%H%M%S}"
 
 
 def _description(number: int, header: Prediction, index: int) -> Any:

@@ -1,7 +1,7 @@
 """Radiographs in NIfTI and NRRD files: rows are the second axis, columns the first, further slices are frames.
 
-The picture is not turned by what the header says of the patient: a projection has no place in space, and masks
-written beside it have to lie on its own grid.
+The picture is not turned by what the header says of the patient, which only a remark tells: masks written beside it
+have to lie on its own grid.
 """
 
 import math
@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fluorosam_cli.ct.layout import Layout, nrrd_layout, stored_planes, text_header
+from fluorosam_cli.ct.layout import NRRD_SPACES, Layout, nrrd_layout, stored_planes, text_header
 from fluorosam_cli.ct.sources import Source
+from fluorosam_cli.ct.volume import LPS_FROM_RAS
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, check_size
+from fluorosam_cli.prediction.radiograph import Found, PixelSpacing, Plain, check_size, unusual_hanging
 
 SPACING_MM = (0.01, 10.0)  # of a radiograph's pixels; outside, the header is not in millimetres
 UNIT = 1.0  # what writers put that know no spacing
@@ -28,13 +29,14 @@ def probe(path: Path) -> Found:
 
 def read(path: Path, numbers: Sequence[int]) -> Iterator[Plain]:
     layout, spacing = _layout(path)
+    hangs = unusual_hanging(*_ways(layout.world_from_voxel))
     wanted = set(numbers)
     for number, stored in enumerate(stored_planes(layout, str(path)), 1):
         if number in wanted:
             plane = stored.astype(stored.dtype.newbyteorder("="))
             if (layout.slope, layout.intercept) != (1.0, 0.0):
                 plane = plane * layout.slope + layout.intercept
-            yield Plain(plane, spacing=spacing)
+            yield Plain(plane, spacing=spacing, remarks=(hangs,) if hangs else ())
 
 
 def nifti_affine(path: Path) -> np.ndarray | None:
@@ -76,7 +78,7 @@ def _nifti(path: Path) -> tuple[Layout, tuple[float, float]]:
         skip=offset if packed else 0,
         dtype=header.get_data_dtype(),
         shape_xyz=_as_stack(path, shape),
-        world_from_voxel=np.eye(4),
+        world_from_voxel=LPS_FROM_RAS @ image.affine,
         slope=float(slope),
         intercept=float(intercept),
     )
@@ -96,16 +98,26 @@ def _nrrd(path: Path) -> tuple[Layout, tuple[float, float]]:
     source = Source(path)
     fields, offset = text_header(source, str(path), ":", last_key="")
     shape = _as_stack(path, [int(word) for word in fields["sizes"].split()])
-    return nrrd_layout(source, str(path), fields, offset, shape, np.eye(4)), _nrrd_spacing(fields)
+    found = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
+    vectors = [[float(word) for word in vector.split(",")] for vector in found[:2]]
+    world_from_voxel = np.eye(4)
+    space = NRRD_SPACES.get(fields.get("space", "").lower())
+    if space is not None and [len(vector) for vector in vectors] == [3, 3]:
+        world_from_voxel[:3, :2] = np.diag(space) @ np.transpose(vectors)
+    lengths = [math.hypot(*vector) for vector in vectors] or list(map(float, fields.get("spacings", "").split()))
+    spacing = (lengths[0], lengths[1]) if len(lengths) >= 2 else (UNIT, UNIT)
+    return nrrd_layout(source, str(path), fields, offset, shape, world_from_voxel), spacing
 
 
-def _nrrd_spacing(fields: dict[str, str]) -> tuple[float, float]:
-    vectors = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
-    if len(vectors) >= 2:
-        lengths = [math.hypot(*map(float, vector.split(","))) for vector in vectors]
-    else:
-        lengths = [float(word) for word in fields.get("spacings", "").split()]
-    return (lengths[0], lengths[1]) if len(lengths) >= 2 else (UNIT, UNIT)
+def _ways(world_from_voxel: np.ndarray) -> tuple[str, str]:
+    """The ways in which rows and columns run, as DICOM's letters."""
+    rows, columns = world_from_voxel[:3, :2].T
+    return _way(rows), _way(columns)
+
+
+def _way(axis_lps: np.ndarray) -> str:
+    longest = int(np.abs(axis_lps).argmax())
+    return ("LPH" if axis_lps[longest] > 0 else "RAF")[longest]
 
 
 def _as_stack(path: Path, shape: Sequence[int]) -> tuple[int, int, int]:

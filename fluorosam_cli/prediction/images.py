@@ -6,6 +6,7 @@ Pixels are read in `raster_images.py`, `dicom_images.py` and `grid_images.py`.
 import glob
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,24 +89,38 @@ def frames_of(path: Path, numbers: Sequence[int] | None = None, invert: bool | N
     for number in numbers:
         if not 1 <= number <= frames:
             raise FluoroError(f"{path}: has no frame {number}, they are counted from 1 to {frames}", "see --frames")
-    for number, plain in zip(numbers, _reader(path).read(path, numbers), strict=True):
-        pixels = plain.pixels
-        if not np.isfinite(pixels).all():
-            raise FluoroError(f"{path}: holds NaN or infinite values", "replace them, or convert it to 16-bit PNG")
-        if invert is not None:
-            bright, told = not invert, "option"
-        elif plain.bone_bright is not None:
-            bright, told = plain.bone_bright, "header"
-        else:
-            bright, told = is_bone_bright(pixels), "detected"
-        yield Radiograph(pixels, bright, told, plain.spacing, number, frames, plain.remarks)
+    if not numbers:
+        return
+    with _accessible(path):
+        for number, plain in zip(numbers, _reader(path).read(path, numbers), strict=True):
+            pixels = plain.pixels
+            if not np.isfinite(pixels).all():
+                raise FluoroError(f"{path}: holds NaN or infinite values", "replace them, or convert it to 16-bit PNG")
+            if invert is not None:
+                bright, told = not invert, "option"
+            elif plain.bone_bright is not None:
+                bright, told = plain.bone_bright, "header"
+            else:
+                bright, told = is_bone_bright(pixels), "detected"
+            yield Radiograph(pixels, bright, told, plain.spacing, number, frames, plain.remarks)
 
 
 def probe(path: Path) -> Found:
     """Frames of a file, from its header. Raises FluoroError as `read_frames` does."""
-    if path.stat().st_size == 0:
-        raise FluoroError(f"{path}: is empty", "fetch or export it again")
-    return _reader(path).probe(path)
+    with _accessible(path):
+        if path.stat().st_size == 0:
+            raise FluoroError(f"{path}: is empty", "fetch or export it again")
+        return _reader(path).probe(path)
+
+
+@contextmanager
+def _accessible(path: Path) -> Iterator[None]:
+    """What the file system refuses is a FluoroError, so that a batch goes on without this file."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{path}: {(error.strerror or str(error)).lower()}"
+        raise FluoroError(problem, "check the path and its permissions") from error
 
 
 def _reader(path: Path) -> Any:

@@ -82,13 +82,11 @@ class Predictor:
     """Encodes an image once (`set_image`), then answers any number of prompts."""
 
     def __init__(self, model: FluoroSAM, checkpoint: Checkpoint, sha256: str, threshold: float = 0.5) -> None:
-        if not 0 < threshold < 1:
-            raise UsageError(f"threshold {threshold}: a probability between 0 and 1 is needed", "0.5 is the default")
         self.checkpoint = checkpoint
         self.checkpoint_sha256 = sha256
         self._model = model
         self._device = next(model.parameters()).device
-        self._threshold_logit = math.log(threshold / (1 - threshold))
+        self._threshold_logit = logit_of(threshold)
         self._features: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, torch.Tensor] = {}  # what the network makes of them
         self._nearest: dict[tuple[str | int, ...], list[str]] = {}  # what `nearest` was asked -> its answer
@@ -276,6 +274,13 @@ class _InputPrompt:
     points_xy: np.ndarray  # (K, 2) float32
     labels: np.ndarray  # (K,) int64
     mask_input: np.ndarray | None  # (h, w) float32
+
+
+def logit_of(threshold: float) -> float:
+    """The logit of a probability. Raises UsageError when it is none, or 0 or 1."""
+    if not 0 < threshold < 1:
+        raise UsageError(f"threshold {threshold}: a probability between 0 and 1 is needed", "0.5 is the default")
+    return math.log(threshold / (1 - threshold))
 
 
 def box_corners(box_xyxy: np.ndarray) -> np.ndarray:

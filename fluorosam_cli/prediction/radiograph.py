@@ -9,6 +9,8 @@ from fluorosam_cli.errors import FluoroError
 
 SIDE_MIN_PX, SIDE_MAX_PX = 16, 10_000  # a mask below is meaningless, an image above is no radiograph
 
+FRONTAL = "LFRHL"  # neighbours: where the right and the bottom of a frontal film point that is turned, if at all
+
 Plane = Literal["detector", "patient", "unknown"]
 
 
@@ -70,6 +72,18 @@ def inverted(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype.kind in "ui":  # their sum may not fit the type
         return (high - pixels) + low
     return low + high - pixels
+
+
+def unusual_hanging(to_right: str, to_bottom: str) -> str | None:
+    """What to do about an image that does not hang as usual: head on top, the patient's left on a frontal one's right.
+
+    Given are the ways, as DICOM's letters (L, R, A, P, H, F), in which its rows and its columns run.
+    """
+    mirrored = {to_right, to_bottom} <= set(FRONTAL) and to_right + to_bottom not in FRONTAL
+    turn = "turn it by half" if to_bottom == "H" else "turn it by a quarter" if to_right in ("H", "F") else ""
+    if turn:
+        return f"the patient's head is not on top: {turn}{' and mirror it' if mirrored else ''} first"
+    return "its right is the patient's right, so sides come out exchanged: mirror the image first" if mirrored else None
 
 
 def check_size(subject: str, width: int, height: int) -> None:

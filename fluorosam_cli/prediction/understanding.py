@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 NEAREST = 3
 LONGEST = 3  # items of a list that are one name together
 _BETWEEN = re.compile(r"[,;&+]|\band\b", re.IGNORECASE)  # the items of a list
-_BOTH = re.compile(rf"{_BETWEEN.pattern}|/|\b(et|or|both|bilateral)\b", re.IGNORECASE)  # two sides that are meant
+_TWO_SIDED = re.compile(r"\b(both|bilateral(ly)?)\b", re.IGNORECASE)
+_BOTH = re.compile(rf"{_BETWEEN.pattern}|{_TWO_SIDED.pattern}|/|\b(et|or)\b", re.IGNORECASE)  # two sides that are meant
 _PICTURE = re.compile(r"\b(image|picture|photo|film|screen|monitor|viewer)\b", re.IGNORECASE)
 
 How = Literal["known", "respelt", "ambiguous", "unknown"]
@@ -38,20 +39,6 @@ class Understood:
     def sides_of_picture(self) -> bool:
         """Whether the side may have been meant as that of the picture: "on the left of the image"."""
         return bool(marks(self.typed).sides and _PICTURE.search(self.typed))
-
-    @property
-    def remark(self) -> str | None:
-        """What the user has to be told before anything is segmented."""
-        if self.how == "respelt":
-            return f'"{self.typed}": understood as "{self.asked[0]}"'
-        if self.how == "ambiguous":
-            return f'"{self.typed}": may mean {_any_of(self.asked)}; the likeliest in the image is taken'
-        if self.how == "unknown":
-            near = f"; the nearest are {', '.join(self.nearest)}" if self.nearest else ""
-            return f'"{self.typed}": no known name of a structure{near}'
-        if self.sides_of_picture:
-            return f'"{self.typed}": sides are the patient\'s, whose left is on the right of a frontal image'
-        return None
 
 
 def understand(text: str) -> Understood:
@@ -72,14 +59,14 @@ def understand(text: str) -> Understood:
 def parted(text: str) -> list[str]:
     """The phrases of a list such as "heart and liver", which as a whole names nothing; else the text alone.
 
-    The side of "left femur and tibia" holds for all of them that have one.
+    The side of "left femur and tibia" holds for all of them, unless another side, or both, are stated as well.
     """
     if not _BETWEEN.search(text) or understand(text).how != "unknown":
         return [text]
     parts = _items(text) or [text]
-    side = marks(parts[0].split()[0]).sides
-    if len(side) == 1:
-        parts = [_sided(part, *side) for part in parts]
+    first = marks(parts[0].split()[0]).sides
+    if len(first) == 1 and first == marks(text).sides:
+        parts = [_sided(part, *first) for part in parts]
     return parts if all(understand(part).how != "unknown" for part in parts) else [text]
 
 
@@ -104,7 +91,8 @@ def _is_known(text: str) -> bool:
 
 def _sided(part: str, side: str) -> str:
     sided = f"{side} {part}"
-    return sided if not marks(part).sides and understand(sided).how == "known" else part
+    unsaid = not marks(part).sides and not _TWO_SIDED.search(part)
+    return sided if unsaid and understand(sided).how == "known" else part
 
 
 def _contradictory(text: str) -> bool:
@@ -119,6 +107,24 @@ def understand_for(predictor: "Predictor", text: str) -> Understood:
         return words
     names = [name for name in predictor.checkpoint.structures if is_name(name) and not has_one_size(name)]
     return replace(words, nearest=tuple(predictor.nearest(text, list(map(display_phrase, names)), NEAREST)))
+
+
+def remarks_on(predictor: "Predictor", text: str) -> list[str]:
+    """What the user should be told of a phrase before anything is segmented, as sentences without it."""
+    words = understand_for(predictor, text)
+    said = []
+    if words.how == "respelt":
+        said.append(f'understood as "{words.asked[0]}"')
+    elif words.how == "ambiguous":
+        said.append(f"may mean {_any_of(words.asked)}; the likeliest in the image is taken")
+    elif words.how == "unknown":
+        near = f"; the nearest are {', '.join(words.nearest)}" if words.nearest else ""
+        said.append(f"no known name of a structure{near} (known to the network: {predictor.known(text):.2f})")
+    if words.sides_of_picture:
+        said.append("sides are the patient's, whose left is on the right of a frontal image")
+    if {None, *predictor.checkpoint.structures}.isdisjoint(words.structures):
+        said.append("this model has not been trained on it; the mask may be a guess")
+    return said
 
 
 def _meant(text: str) -> tuple[str, ...]:

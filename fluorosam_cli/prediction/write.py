@@ -35,17 +35,17 @@ class Segmented:
     absent: dict[str, float] = field(default_factory=dict)
 
 
-def write_masks(folder: Path, segmented: Segmented, formats: Collection[str] = (), largest: bool = False) -> Prediction:
-    """Write the best mask of each prompt (0/255, the image's own size), the overlay and further `formats` (of
-    `formats.WRITERS`); return the header to write. With `largest` only the largest connected part of a mask is kept.
-    """
-    from fluorosam_cli.prediction.formats import WRITERS
+def masks_of(segmented: Segmented, largest: bool = False) -> list[np.ndarray]:
+    """The best mask (H, W) bool of each prompt; with `largest` only its largest connected part."""
+    masks = (answer.predicted.mask for answer in segmented.answers)
+    return [largest_part(mask) if largest else mask for mask in masks]
 
-    radiograph, answers = segmented.radiograph, segmented.answers
+
+def header_of(segmented: Segmented, masks: Sequence[np.ndarray]) -> Prediction:
+    """What `prediction.json` says of an image and these masks of its prompts."""
+    radiograph, answers, spacing = segmented.radiograph, segmented.answers, segmented.radiograph.spacing
     names = mask_names([answer.prompt for answer in answers], [answer.structure for answer in answers])
-    masks = [largest_part(answer.predicted.mask) if largest else answer.predicted.mask for answer in answers]
-    spacing = radiograph.spacing
-    header = Prediction(
+    return Prediction(
         image=segmented.path.name,
         image_sha256=sha256_of(segmented.path),
         frame=radiograph.frame,
@@ -56,26 +56,49 @@ def write_masks(folder: Path, segmented: Segmented, formats: Collection[str] = (
         polarity_from=radiograph.polarity_from,
         pixel_spacing_mm=None if spacing is None else (spacing.row_mm, spacing.column_mm),
         spacing_plane=None if spacing is None else spacing.plane,
+        remarks=list(radiograph.remarks),
         checkpoint_sha256=segmented.checkpoint_sha256,
         overlay=OVERLAY,
         prompts=[answer.prompt for answer in answers],
         masks=[_record(i, answers[i], names[i], masks[i], radiograph) for i in range(len(answers))],
         absent=segmented.absent,
     )
+
+
+def write_masks(folder: Path, segmented: Segmented, formats: Collection[str] = (), largest: bool = False) -> Prediction:
+    """Write `masks_of` the image (0/255, its own size), the overlay and further `formats` (of `formats.WRITERS`);
+    return the header to write.
+    """
+    from fluorosam_cli.prediction.formats import WRITERS
+
+    masks = masks_of(segmented, largest)
+    header = header_of(segmented, masks)
     files = [write(folder, segmented.path, header, masks) for kind, write in WRITERS.items() if kind in formats]
-    for name, mask in zip(names, masks, strict=True):
-        write_png(folder / name, np.ascontiguousarray(mask).astype(np.uint8) * 255)
-    write_png(folder / OVERLAY, draw(radiograph.pixels, [_layer(*pair) for pair in zip(answers, masks, strict=True)]))
+    for record, mask in zip(header.masks, masks, strict=True):
+        write_png(folder / record.mask, np.ascontiguousarray(mask).astype(np.uint8) * 255)
+    layers = [_layer(*pair) for pair in zip(segmented.answers, masks, strict=True)]
+    write_png(folder / OVERLAY, draw(segmented.radiograph.pixels, layers))
     return header.model_copy(update={"files": [file for file in files if file is not None]})
 
 
 def write_prediction(
-    folder: Path, segmented: Segmented, formats: Collection[str] = (), largest: bool = False
+    folder: Path, segmented: Segmented, formats: Collection[str] = (), largest: bool = False, single: bool = False
 ) -> Prediction:
-    """What `write_masks` writes, then `prediction.json`: where it is, everything is."""
+    """What `write_masks` writes, for a single image `coco.json`, then `prediction.json`: where it is, everything is."""
+    from fluorosam_cli.prediction.formats import write_coco
+
+    if is_done(folder):  # of an image that has changed since
+        _delete(folder, read_prediction(folder))
     header = write_masks(folder, segmented, formats, largest)
+    if single and "coco" in formats:
+        write_coco(folder, [("", header)])
     write_json(folder / HEADER, header)
     return header
+
+
+def _delete(folder: Path, header: Prediction) -> None:
+    for name in (*(mask.mask for mask in header.masks), *header.files, header.overlay, HEADER):
+        (folder / name).unlink(missing_ok=True)
 
 
 def is_done(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """A case in memory, ready to be projected: its voxels as materials, cropped to what is not air, on a device."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Body:
 
     case: Case
     anatomy: Anatomy
+    scanned: Anatomy  # of the scan as it is: where what `anatomy` holds lay before it was deformed
     outputs: list[MaskOutput]
     tissues: tuple[str, ...]
     projector: Projector
@@ -96,11 +97,13 @@ def load_body(item: CaseFolder, settings: Settings, deformation: int = 0) -> Bod
     hu, labels = _volumes(item)
     outputs = mask_outputs(case)
     named: list[Named] = [(output.name, output.label_ids) for output in outputs]
-    anatomy = anatomy_of(labels, hu.world_from_voxel, named)
+    anatomy = scanned = anatomy_of(labels, hu.world_from_voxel, named)
     if deformation:
         rng = np.random.default_rng([settings.seed, case_number(case.name), deformation, DEFORMATION])
         hu, labels = deformed(hu, labels, draw_deformation(rng, hu, _chest_mm(anatomy)))
         anatomy = anatomy_of(labels, hu.world_from_voxel, named)
+        kept = {name: position for name, position in scanned.positions.items() if name in anatomy.positions}
+        scanned = replace(scanned, positions=kept)
     if not anatomy.positions:
         raise FluoroError(f"{item.path / case.labels}: holds no structure", "label the scan with fluoro segment-ct")
     absent = [name for name in physics.contrast if name not in anatomy.positions]
@@ -120,6 +123,7 @@ def load_body(item: CaseFolder, settings: Settings, deformation: int = 0) -> Bod
     return Body(
         case=case,
         anatomy=anatomy,
+        scanned=scanned,
         outputs=outputs,
         tissues=tuple(name for name, _ in tissues),
         projector=Projector(
@@ -149,7 +153,7 @@ def _chest_mm(anatomy: Anatomy) -> tuple[float, float, float] | None:
         return None
     top, base = lungs.high[2], lungs.low[2]
     hips = anatomy.positions.get("hips")
-    return top, base, min(hips.high[2] if hips else 2 * base - top, base - 1)
+    return top, base, hips.high[2] if hips else 2 * base - top
 
 
 def _volumes(item: CaseFolder) -> tuple[Volume, np.ndarray]:

@@ -5,14 +5,18 @@ the image alone, with its own densities, three materials and attenuation tables;
 the same geometry (`geometry/peers.py`).
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.geometry.peers import killeengeo_projection, unmirrored
+from fluorosam_cli.geometry.poses import Camera
+from fluorosam_cli.geometry.views import standard_views
 
+MATERIALS = ("air", "soft tissue", "bone")  # that its thresholds tell apart
 STEP_MM = 0.1  # along the rays; DeepDRR's own default
 INSTALL = 'in an environment of its own: pip install "fluorosam-cli[deepdrr]" (needs a CUDA device and its toolkit)'
 
@@ -24,6 +28,15 @@ def require_deepdrr() -> Any:
     except ImportError as error:
         missing = "CuPy" if "cupy" in str(error).lower() else error.name or "deepdrr"
         raise FluoroError(f"--projector deepdrr: {missing} is not installed", INSTALL) from error
+
+
+def check_depths(names: Iterable[str], cameras: Iterable[Camera]) -> None:
+    """Raises UsageError for views of a part of the body's depth, which DeepDRR cannot leave the rest out of."""
+    whole = {view.name: view.whole_body for view in standard_views()}
+    limited = [name for name in names if not whole.get(name, True)]
+    limited += [camera.subject for camera in cameras if not camera.whole_body]
+    if limited:
+        raise UsageError(f"--projector deepdrr shows the body at every depth, unlike {limited[0]}", "leave it out")
 
 
 class DeepDrr:

@@ -58,7 +58,8 @@ def expose(
     ratio = 0.0 if "grid" in without else exposure.grid_ratio
     mean, variance, full_kev = _primary(mass_g_cm2, exposure, geometry, detector, materials, ratio)
     if "blur" not in without:
-        mean = convolved(mean, focal_spot_taps(exposure.focal_spot_mm, geometry))
+        taps = focal_spot_taps(exposure.focal_spot_mm, geometry)
+        mean, variance = convolved(mean, taps), convolved(variance, taps)  # sums of independent quanta add up in both
     shade = shading(exposure, geometry, shape, without)
     beam = shade
     opened = None if "collimation" in without else aperture(exposure, geometry, shape)
@@ -69,8 +70,7 @@ def expose(
         variance *= beam
     if "scatter" not in without:
         mass = mass_g_cm2.sum(axis=0)
-        gap_mm = geometry.gap_mm if geometry.gap_mm is not None else gap_behind(mass, geometry)
-        add_scatter(mean, variance, mass, exposure.kvp, gap_mm, spacing_mm, ratio)
+        add_scatter(mean, variance, mass, exposure.kvp, gap_behind(mass, geometry), spacing_mm, ratio)
     if "noise" in without:
         rng = None
     signal = mean if rng is None else _counted(mean, variance, rng)

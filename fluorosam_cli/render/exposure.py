@@ -18,8 +18,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from fluorosam_cli.errors import UsageError
+from fluorosam_cli.render import TERMS
 
-TERMS = ("scatter", "grid", "falloff", "heel", "collimation", "blur", "noise")
 SHADED_SHARE = 0.2  # of exposures not divided by a flat field of the same orientation: bedside panels, turned tubes
 COLLIMATED_SHARE = 0.6  # of exposures with an edge of the field inside the image
 EDGE_SHARE = 0.5  # of its sides
@@ -60,7 +60,6 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Technique:
-    part: str
     words: tuple[str, ...]  # of view names
     kvp: tuple[float, float]
     mas: tuple[float, float]
@@ -77,7 +76,6 @@ def techniques() -> tuple[Technique, ...]:
     text = (files("fluorosam_cli.render") / "techniques.csv").read_text(encoding="utf-8")
     return tuple(
         Technique(
-            part=row["part"],
             words=tuple(row["words"].split("|")),
             kvp=(float(row["kvp_low"]), float(row["kvp_high"])),
             mas=(float(row["mas_low"]), float(row["mas_high"])),

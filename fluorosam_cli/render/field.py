@@ -15,15 +15,13 @@ LEAF_TRANSMISSION = 1e-3  # our choice: dark, yet not nothing
 class Geometry:
     """The numbers of a view that its physics depends on.
 
-    `centre_px` (x, y) is where the central ray meets the detector, by default the middle of the image. `gap_mm` of air
-    lies between the body and the detector; None: it is estimated.
+    `centre_px` (x, y) is where the central ray meets the detector, by default the middle of the image.
     """
 
     pixel_spacing_mm: float
     source_to_detector_mm: float
     source_to_isocenter_mm: float
     centre_px: tuple[float, float] | None = None
-    gap_mm: float | None = None
 
 
 def shading(

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from fluorosam_cli.anatomy.structures import groups, structures
+from fluorosam_cli.kernels import ROW_OFFSET  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
 MATERIALS = ("lung", "adipose", "soft_tissue", "bone", "iodine")
-ROW_OFFSET = 1024  # row of the table = value of the voxel + ROW_OFFSET
 ROWS_PER_KIND = 4096
 HU_RANGE = -ROW_OFFSET, ROWS_PER_KIND - ROW_OFFSET - 1
 

@@ -81,10 +81,6 @@ class Spectrum:
     energy_kev: np.ndarray
     fluence: np.ndarray
 
-    @property
-    def mean_energy_kev(self) -> float:
-        return float(self.fluence @ self.energy_kev / self.fluence.sum())
-
 
 def tube_spectrum(kvp: float, filtration_mm_al: float = 2.5, filtration_mm_cu: float = 0.0) -> Spectrum:
     """The spectrum of a tungsten anode (12 degrees) at 40-150 kVp behind the total filtration given.
@@ -114,14 +110,6 @@ def filtered(spectrum: Spectrum, thickness_mm: dict[str, float]) -> Spectrum:
     return Spectrum(energy, spectrum.fluence * np.exp(-depth))
 
 
-def air_kerma_ugy(spectrum: Spectrum) -> float:
-    """Air kerma in microgray per mAs at 1 m: energy fluence times the mass energy-absorption coefficient of air."""
-    joule_per_kev, cm2_g_to_m2_kg, cm2_to_m2 = 1.602176634e-16, 0.1, 1e-4
-    absorption = _interpolated(_tables()["air_mass_energy_absorption_cm2_g"], spectrum.energy_kev)
-    kev_per_cm2 = spectrum.fluence @ (spectrum.energy_kev * absorption)
-    return float(kev_per_cm2 * joule_per_kev * cm2_g_to_m2_kg / cm2_to_m2 * 1e6)
-
-
 def heel(kvp: float, angle_deg: np.ndarray) -> np.ndarray:
     """The beam's strength at angles from the central ray, negative towards the anode, relative to it; in their shape.
 
@@ -132,17 +120,6 @@ def heel(kvp: float, angle_deg: np.ndarray) -> np.ndarray:
     low = min(int(row), len(tables["heel_kvp"]) - 2)
     strength = tables["heel"][low] + (row - low) * (tables["heel"][low + 1] - tables["heel"][low])
     return np.interp(angle_deg, tables["heel_angle_deg"], strength)
-
-
-def half_value_layer_mm_al(spectrum: Spectrum) -> float:
-    """The thickness of aluminium that halves the air kerma (first half-value layer), by bisection to 1e-6 mm."""
-    half = air_kerma_ugy(spectrum) / 2
-    low, high = 0.0, 100.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        above = air_kerma_ugy(filtered(spectrum, {"aluminium": middle})) > half
-        low, high = (middle, high) if above else (low, middle)
-    return (low + high) / 2
 
 
 # --- fewer energies ---------------------------------------------------------------------------------------------------

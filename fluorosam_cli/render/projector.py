@@ -15,12 +15,12 @@ from typing import Literal
 
 import numpy as np
 
+from fluorosam_cli.ct.volume import MAX_VOXELS
 from fluorosam_cli.devices import available_threads
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.render import MIN_PATH_MM
 
 VERSION = "1"  # raised when the same view would give other numbers
-MIN_PATH_MM = 1.0  # a structure shows where a ray runs through this much of it; below is the staircase of the voxels
-MAX_VOXELS = 2**31 - 1  # voxels are numbered with 32 bits
 MAX_LABELS = 1023  # the path through each label asked for is kept per ray, in 4 bytes
 VIEWS_PER_LAUNCH = 8  # at most: enough to fill a GPU,
 LAUNCH_BYTES = 2**29  # and their maps in this much memory; Warp's strides, a view's bytes here, are 32-bit numbers
@@ -105,6 +105,7 @@ class Projector:
         threads: int | None = None,
     ) -> None:
         from fluorosam_cli.kernels import (  # pyright: ignore[reportMissingImports] - the folder `kernels`
+            ROW_OFFSET,
             bricks,
             joseph,
             siddon,
@@ -138,7 +139,7 @@ class Projector:
         def on_device(array: np.ndarray, dtype: object):
             return wp.array(np.ascontiguousarray(array), dtype=dtype, device=device, copy=False)
 
-        row_range = -bricks.ROW_OFFSET, len(material_table) - 1 - bricks.ROW_OFFSET
+        row_range = -ROW_OFFSET, len(material_table) - 1 - ROW_OFFSET
         voxel_rows = on_device(_within_table(rows, *row_range).reshape(-1), wp.int16)
         voxel_labels = on_device(labels.reshape(-1), label_type)
         slot_of = on_device(slot_of_label, wp.int32)
@@ -193,8 +194,11 @@ class Projector:
 
     def views_per_launch(self, width: int, height: int, paths: bool = False) -> int:
         """How many views of a size fit in one launch: at least one, whatever memory it takes."""
-        numbers = self.materials + self._words + (len(self.paths) if paths else 0)
-        return max(1, min(VIEWS_PER_LAUNCH, LAUNCH_BYTES // (4 * numbers * width * height)))
+        return max(1, min(VIEWS_PER_LAUNCH, LAUNCH_BYTES // self.view_bytes(width, height, paths)))
+
+    def view_bytes(self, width: int, height: int, paths: bool = False) -> int:
+        """What the maps of one view take."""
+        return 4 * (self.materials + self._words + (len(self.paths) if paths else 0)) * width * height
 
     def project_views(
         self,

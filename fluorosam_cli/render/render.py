@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from multiprocessing import get_context
-from multiprocessing.queues import Queue
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import Empty
+from typing import cast
 
 from fluorosam_cli.allocator import return_freed_memory
 from fluorosam_cli.artefacts import Lines, Track, silent
@@ -24,16 +26,16 @@ from fluorosam_cli.geometry.poses import poses_of
 from fluorosam_cli.geometry.views import RANDOM, StandardView, impossible_views, possible_views
 from fluorosam_cli.output import Output
 from fluorosam_cli.processes import end_with_parent
-from fluorosam_cli.render import projector
+from fluorosam_cli.render import deepdrr, projector
 from fluorosam_cli.render.body import Body, CaseFolder, load_body
 from fluorosam_cli.render.materials import MATERIALS
 from fluorosam_cli.render.projector import Projector
-from fluorosam_cli.render.settings import Settings
+from fluorosam_cli.render.settings import Physics, Settings
 from fluorosam_cli.render.view import Shot, aim, develop, project
 
 HEADER = "views.json"
 LINES = "views.jsonl"
-SECONDS_BETWEEN_LOOKS = 1.0  # at whether the processes are alive
+WAITING_BYTES = 2**30  # of maps of views that are projected and not yet written; a single view may have more
 
 Done = set[tuple[str, int]]
 
@@ -56,8 +58,8 @@ def render(
     """
     numbers = {item.case.name: number for number, item in enumerate(cases)}
     failures: list[Failure] = []
-    with Lines(output.path / LINES, View, order=lambda view: (numbers[view.case], view.index)) as lines:
-        done = {(view.case, view.index) for view in lines.done}
+    with Lines(output.path / LINES, View, key=lambda view: (numbers[view.case], view.index)) as lines:
+        done = {(cases[number].case.name, index) for number, index in lines.done}
         counts = dict.fromkeys(numbers, 0)
         for name, _ in done:
             counts[name] += 1
@@ -79,13 +81,7 @@ def render(
             count=sum(counts.values()),
             seed=settings.seed,
             polarity=settings.physics.polarity,
-            projector=ProjectorHeader(
-                name="deepdrr" if settings.physics.deepdrr else "fluoro",
-                version=projector.VERSION,
-                interpolation=settings.physics.interpolation,
-                min_path_mm=settings.physics.min_path_mm,
-                materials=list(MATERIALS),
-            ),
+            projector=_projector_header(settings.physics),
             contrast=list(settings.physics.contrast),
             without=sorted(settings.physics.without),
             integrals=settings.extras.integrals,
@@ -102,6 +98,18 @@ def render(
                 if counts[item.case.name]
             ],
         )
+    )
+
+
+def _projector_header(physics: Physics) -> ProjectorHeader:
+    """Which projector made the images, of which materials; the masks are always ours."""
+    other = physics.deepdrr
+    return ProjectorHeader(
+        name="deepdrr" if other else "fluoro",
+        version=version("deepdrr") if other else projector.VERSION,
+        interpolation=physics.interpolation,
+        min_path_mm=physics.min_path_mm,
+        materials=list(deepdrr.MATERIALS if other else MATERIALS),
     )
 
 
@@ -142,7 +150,8 @@ def _rendered(cases: Sequence[CaseFolder], out: Path, settings: Settings, done: 
             for batch in _batches(shots, body.projector):
                 for shot, projected in zip(batch, project(body, batch), strict=True):
                     waiting.append(pool.submit(develop, out, body, shot, *projected, settings))
-                while len(waiting) >= settings.threads:
+                size = body.projector.view_bytes(*batch[0].size_px, paths=bool(body.projector.paths))
+                while len(waiting) >= max(1, min(settings.threads, WAITING_BYTES // size)):
                     yield waiting.popleft().result()
             if body.deepdrr:
                 pool.submit(body.deepdrr.close)  # after this case's views, as its pool has one thread
@@ -185,11 +194,13 @@ def _loaded(
         return Failure(f"{name}: {error.problem}", error.hint)
     if settings.aim.poses:
         return body, (), []
-    possible = possible_views(body.anatomy, settings.aim.names)
+    possible = possible_views(body.scanned, settings.aim.names)  # the same for all its deformations
+    if settings.physics.deepdrr:
+        possible = tuple(view for view in possible if view.whole_body)
     hint = "fluoro render --list-views says what each view needs"
     refused = [
         Failure(f"{name}: no view {view}: {reason}", hint)
-        for view, reason in impossible_views(body.anatomy, settings.aim.names).items()
+        for view, reason in impossible_views(body.scanned, settings.aim.names).items()
     ]
     if refused and not possible and RANDOM not in settings.aim.names:
         return refused[0]
@@ -204,53 +215,49 @@ def _in_processes(
 ) -> Iterator[View | Failure]:
     """Like `_rendered`, in one process per device; each takes every so-manyth case."""
     context = get_context("spawn")
-    queue: Queue[View | Failure | Exception | None] = context.Queue(4 * len(devices))
     threads = max(1, settings.threads // len(devices))
-    workers = []
-    for number, device in enumerate(devices):
-        share = list(cases[number :: len(devices)])
-        arguments = (queue, share, out, replace(settings, device=device, threads=threads), done)
-        workers.append(context.Process(target=_work, args=arguments, daemon=True))
-        workers[-1].start()
-    running = len(workers)
+    workers: dict[Connection, BaseProcess] = {}
     try:
+        for number, device in enumerate(devices):
+            ours, theirs = context.Pipe(duplex=False)
+            share = list(cases[number :: len(devices)])
+            arguments = (theirs, share, out, replace(settings, device=device, threads=threads), done)
+            worker = context.Process(target=_work, args=arguments, daemon=True)
+            worker.start()
+            workers[ours] = worker
+            theirs.close()  # the process holds the only other end, so that its death closes the pipe
+        running = list(workers)
         while running:
-            try:
-                item = queue.get(timeout=SECONDS_BETWEEN_LOOKS)
-            except Empty:
-                ended = [worker.exitcode for worker in workers if worker.exitcode]
-                if ended:
+            for connection in cast(list[Connection], wait(running)):
+                try:
+                    item = connection.recv()
+                except (EOFError, OSError) as error:  # the end of the pipe, between two records or within one
+                    workers[connection].join()
                     raise FluoroError(
-                        f"a render process ended with exit code {ended[0]}", "continue with --resume on fewer --gpus"
-                    ) from None
-                continue
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                running -= 1
-            else:
-                yield item
+                        f"a render process ended with exit code {workers[connection].exitcode}",
+                        "continue with --resume on fewer --gpus",
+                    ) from error
+                if isinstance(item, Exception):
+                    raise item
+                if item is None:
+                    running.remove(connection)
+                else:
+                    yield item
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.terminate()
 
 
-def _work(
-    queue: "Queue[View | Failure | Exception | None]",
-    cases: list[CaseFolder],
-    out: Path,
-    settings: Settings,
-    done: Done,
-) -> None:
+def _work(pipe: Connection, cases: list[CaseFolder], out: Path, settings: Settings, done: Done) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's business
     end_with_parent()
     try:
         for item in _rendered(cases, out, settings, done):
-            queue.put(item)
-        queue.put(None)
+            pipe.send(item)
+        pipe.send(None)
+    except BrokenPipeError:  # the parent is gone
+        return
     except (FluoroError, OSError) as error:  # raised again by the parent
-        queue.put(error)
+        pipe.send(error)
     except Exception as error:
-        queue.put(FluoroError(f"unexpected {type(error).__name__}: {error}", "repeat with --gpus 1 --verbose"))
-    queue.close()
-    queue.join_thread()
+        pipe.send(FluoroError(f"unexpected {type(error).__name__}: {error}", "repeat with --gpus 1 --verbose"))

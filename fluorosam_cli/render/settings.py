@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from fluorosam_cli.anatomy.tissues import tissues
 from fluorosam_cli.contracts import IntegralsHeader
 from fluorosam_cli.geometry.poses import Camera, poses_of
-from fluorosam_cli.render import display
+from fluorosam_cli.render import MIN_PATH_MM, display
 from fluorosam_cli.render.materials import MATERIALS
-from fluorosam_cli.render.projector import MIN_PATH_MM, Interpolation
+from fluorosam_cli.render.projector import Interpolation
 from fluorosam_cli.tools.catalogue import Tool
 
 
@@ -18,13 +18,13 @@ class Aim:
     views: int  # per case
     size_px: int
     names: tuple[str, ...] = ()  # of standard views; empty: all that are possible
-    random_share: float | None = None  # None: `view.RANDOM_SHARE`, or none beside names
+    random_share: float | None = None  # None: RANDOM_SHARE; beside names none, or that of one name if `random` is one
     poses: tuple[Camera, ...] = ()  # these instead
 
 
 @dataclass(frozen=True)
 class Physics:
-    """How they are projected and exposed. With `deepdrr`, DeepDRR makes the image, without any of `exposure.TERMS`."""
+    """How they are projected and exposed. With `deepdrr`, DeepDRR makes the image, and `without` holds all of TERMS."""
 
     deepdrr: bool = False
     interpolation: Interpolation = "siddon"

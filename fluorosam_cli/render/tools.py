@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
 from typing import Any
 
 import numpy as np
 
-from fluorosam_cli.devices import available_threads
-from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.errors import FluoroError, UsageError
 from fluorosam_cli.render.physics import density_g_cm3
 from fluorosam_cli.render.projector import EVERYWHERE, Projector, ray_rows, started_warp
 from fluorosam_cli.tools.placement import PlacedTool
@@ -38,8 +38,20 @@ class ToolProjection:
 
     materials: tuple[str, ...]
     mass_g_cm2: np.ndarray  # (tool materials, H, W) float32, to be added
-    displaced_g_cm2: np.ndarray | None  # (tissue materials, H, W) float32, to be subtracted; None without a CT
+    displaced_g_cm2: np.ndarray  # (tissue materials, H, W) float32, to be subtracted
     masks: np.ndarray  # (tools, H, W) bool
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Raises UsageError for a detector on which no tools can be projected."""
+    from fluorosam_cli.kernels import mesh  # pyright: ignore[reportMissingImports] - the folder `kernels`
+
+    if width * height > mesh.MAX_PIXELS:
+        side = isqrt(mesh.MAX_PIXELS)
+        raise UsageError(
+            f"a detector of {width} x {height} pixels: with tools at most {mesh.MAX_PIXELS} fit, {side} x {side}",
+            "take a smaller size, or no tools",
+        )
 
 
 def project_tools(
@@ -48,10 +60,8 @@ def project_tools(
     camera_from_world: np.ndarray,
     width: int,
     height: int,
-    tissue: Projector | None = None,
+    tissue: Projector,
     depths_mm: tuple[float, float] = EVERYWHERE,
-    device: str = "cpu",
-    threads: int | None = None,
 ) -> ToolProjection:
     """Project placed tools with a camera as in `projector.py`.
 
@@ -62,12 +72,13 @@ def project_tools(
     from fluorosam_cli.kernels import mesh as kernels  # pyright: ignore[reportMissingImports] - the folder `kernels`
 
     wp: Any = started_warp()
+    device = tissue.device
     parts = [(number, part) for number, tool in enumerate(placed) for part in tool.parts]
     pixels = width * height
-    if len(placed) > MAX_TOOLS or len(parts) > kernels.MAX_PARTS or pixels > kernels.MAX_PIXELS:
+    check_pixels(width, height)
+    if len(placed) > MAX_TOOLS or len(parts) > kernels.MAX_PARTS:
         raise FluoroError(
-            f"{len(placed)} tools of {len(parts)} parts on {width} x {height} pixels: at most {MAX_TOOLS} tools, "
-            f"{kernels.MAX_PARTS} parts and {kernels.MAX_PIXELS} pixels fit",
+            f"{len(placed)} tools of {len(parts)} parts: at most {MAX_TOOLS} tools and {kernels.MAX_PARTS} parts fit",
             "use fewer tools in a view",
         )
     camera = _Camera.of(intrinsic, camera_from_world)
@@ -78,37 +89,25 @@ def project_tools(
     samples = [
         _samples(part.thickness_mm, depth, camera) for (_, part), depth in zip(parts, surface.nearest_mm, strict=True)
     ]
-    run = _runner(wp, device, threads or available_threads())
+    run = _runner(wp, device, tissue.threads)
     keys, crossings = _crossings(wp, kernels, run, surface, samples, camera, width, height, device)
 
     materials = tuple(dict.fromkeys(part.material for _, part in parts))
-    tissues = tissue.materials if tissue else 0
     mass = wp.zeros((len(materials), pixels), dtype=wp.float32, device=device)
     hits = wp.zeros(pixels, dtype=wp.uint32, device=device)
-    displaced = wp.zeros((tissues, pixels), dtype=wp.float32, device=device)
+    displaced = wp.zeros((tissue.materials, pixels), dtype=wp.float32, device=device)
     if crossings:
-        densities = wp.types.vector(length=kernels.padded(tissues), dtype=wp.float32)
         part_arrays = (
             (np.array([density_g_cm3(part.material) for _, part in parts]), wp.float32),
             (np.array([materials.index(part.material) for _, part in parts]), wp.int32),
             (np.array([number for number, _ in parts]), wp.int32),
         )
         body = [wp.array(values, dtype=dtype, device=device) for values, dtype in part_arrays]
-        nothing = wp.empty(0, dtype=wp.int16, device=device), wp.vec3i(0, 0, 0)
-        body += [
-            *(tissue.voxels if tissue else (*nothing, wp.empty(0, dtype=densities, device=device))),
-            wp.array(
-                ray_rows(
-                    tissue.voxel_from_world if tissue else np.eye(4), camera.intrinsic, camera_from_world, depths_mm
-                )[None],
-                dtype=wp.vec3d,
-                device=device,
-            ),
-            width,
-        ]
+        rays = ray_rows(tissue.voxel_from_world, camera.intrinsic, camera_from_world, depths_mm)
+        body += [*tissue.voxels, wp.array(rays[None], dtype=wp.vec3d, device=device), width]
         distances = [surface.near_mm, (surface.far_mm - surface.near_mm) / kernels.DEPTH_STEPS]
         run(
-            kernels.collect_kernel(tissues),
+            kernels.collect_kernel(tissue.materials),
             crossings,
             lambda first: [keys, first, crossings, *distances, *body],
             [mass, hits, displaced],
@@ -117,7 +116,7 @@ def project_tools(
     return ToolProjection(
         materials,
         mass.numpy().reshape(len(materials), height, width),
-        displaced.numpy().reshape(tissues, height, width) if tissue else None,
+        displaced.numpy().reshape(tissue.materials, height, width),
         np.stack([bits >> np.uint32(number) & np.uint32(1) != 0 for number in range(len(placed))])
         if placed
         else np.zeros((0, height, width), bool),

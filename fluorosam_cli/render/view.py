@@ -15,9 +15,9 @@ from fluorosam_cli.contracts import Collimation, IntegralsHeader, Look, View
 from fluorosam_cli.geometry.carm import CArm
 from fluorosam_cli.geometry.poses import Camera, poses_of
 from fluorosam_cli.geometry.views import RANDOM, StandardView, draw_view
-from fluorosam_cli.render import detector, display, field
+from fluorosam_cli.render import RANDOM_SHARE, detector, display, field
 from fluorosam_cli.render.body import Body
-from fluorosam_cli.render.exposure import TERMS, draw_exposure, stripped, technique_for
+from fluorosam_cli.render.exposure import draw_exposure, stripped, technique_for
 from fluorosam_cli.render.integrals import write_integrals, write_travel
 from fluorosam_cli.render.masks import outline_masks, structure_masks, tool_masks
 from fluorosam_cli.render.materials import MATERIALS
@@ -30,7 +30,6 @@ from fluorosam_cli.tools.placement import PlacedTool, place_tools, record
 from fluorosam_cli.tools.placement_pose import Beam
 
 GEOMETRY, EXPOSURE, TOOLS = range(3)  # random streams of a view
-RANDOM_SHARE = 0.4  # of the views, where none are named
 PNG_LEVEL = 3  # zlib: noise hardly shrinks at any level, and higher ones take several times as long
 
 
@@ -95,10 +94,8 @@ def project(body: Body, shots: list[Shot]) -> list[tuple[Projection, ToolProject
             shot.carm.intrinsic,
             shot.carm.camera_from_world,
             *size,
-            tissue=body.projector,
-            depths_mm=shot.depths_mm,
-            device=body.projector.device,
-            threads=body.projector.threads,
+            body.projector,
+            shot.depths_mm,
         )
         if shot.placed
         else None
@@ -118,9 +115,8 @@ def develop(
 
     carm, physics = shot.carm, settings.physics
     width, height = shot.size_px
-    without = frozenset(TERMS) if body.deepdrr else physics.without
     rng = _rng(shot.seed, EXPOSURE)
-    exposure = stripped(draw_exposure(rng, shot.name, width, height), without)
+    exposure = stripped(draw_exposure(rng, shot.name, width, height), physics.without)
     if isinstance(carm, Camera):
         exposure = replace(exposure, kvp=carm.kvp or exposure.kvp, mas=carm.mas or exposure.mas)
     look = display.draw_look(rng, physics.style)
@@ -142,7 +138,7 @@ def develop(
             spectrum.fluence,
         )
     else:
-        intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=without)
+        intensity = detector.expose(mass, exposure, geometry, rng, materials=materials, without=physics.without)
     inside = field.exposed(exposure, geometry, intensity.shape) if exposure.collimation else None
     window_share = technique_for(shot.name).window_share
     shown = display.display_image(intensity, look, inside, physics.polarity, window_share)
@@ -204,8 +200,7 @@ def _masses(projection: Projection, tools: ToolProjection | None) -> tuple[np.nd
     mass = projection.mass_g_cm2
     if tools is None:
         return mass, MATERIALS
-    if tools.displaced_g_cm2 is not None:
-        mass = np.maximum(mass - tools.displaced_g_cm2, 0)
+    mass = np.maximum(mass - tools.displaced_g_cm2, 0)
     return np.concatenate([mass, tools.mass_g_cm2]), (*MATERIALS, *tools.materials)
 
 

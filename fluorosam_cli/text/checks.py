@@ -5,10 +5,10 @@ from functools import cache
 
 from fluorosam_cli.anatomy import lexicon as anatomy
 from fluorosam_cli.anatomy.marks import marks
-from fluorosam_cli.anatomy.structures import groups, side_of, structures
+from fluorosam_cli.anatomy.structures import groups, levels, side_of
 from fluorosam_cli.anatomy.wording import content_bag, normalised
 from fluorosam_cli.text.phrases import meanings, phrases_of, resolve
-from fluorosam_cli.text.tool_words import designs, general_words
+from fluorosam_cli.text.tool_words import NUMBER, designs, general_words
 from fluorosam_cli.tools.catalogue import Tool, catalogue, families
 
 MIN_LENGTH, MAX_LENGTH = 2, 80
@@ -17,7 +17,6 @@ INSTRUCTION = re.compile(  # words to a program or from one, not about a body
     r"\b(ignore|disregard|forget|instructions?|prompts?|assistant|language model|as an ai|json|schema|https?|www|script"
     r"|sorry|cannot|you are|you must|system message|respond|reply|translate)\b"
 )
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def objection(name: str, text: str) -> str | None:
@@ -82,7 +81,7 @@ def _side_objection(name: str, text: str) -> str | None:
 
 
 def _level_objection(name: str, text: str) -> str | None:
-    level = _levels().get(name)
+    level = levels().get(name)
     if level is None:
         return None
     number, region = int(level.lstrip("CTLS")), level[0] if level[0].isalpha() else None
@@ -94,11 +93,6 @@ def _level_objection(name: str, text: str) -> str | None:
     if not region and stated.regions - {"T"}:  # ribs are thoracic
         return f"says region {min(stated.regions - {'T'})} of the spine for a rib"
     return None
-
-
-@cache
-def _levels() -> dict[str, str]:
-    return {structure.name: structure.level for structure in structures() if structure.level}
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------

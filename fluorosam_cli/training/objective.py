@@ -25,7 +25,7 @@ class Losses:
     iou: Tensor
     presence: Tensor
     travel: Tensor  # 0 where the network does not predict it
-    first_iou: Tensor  # IoU of the first round's chosen masks, to watch
+    first_iou: Tensor  # IoU of the first round's chosen masks, to watch: over the prompts of this part that count
     per_image: Tensor
 
 

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from fluorosam_cli.anatomy.structures import groups, side_of, structures
+from fluorosam_cli.anatomy.structures import groups, levels, side_of
 from fluorosam_cli.anatomy.structures import names as anatomy
 from fluorosam_cli.tools.catalogue import catalogue
 
@@ -43,7 +43,7 @@ def facets(name: str) -> list[str]:
     A tool of one size is its design and its measures.
     """
     own = OWN + name
-    if (level := _levels().get(name)) is not None:
+    if (level := levels().get(name)) is not None:
         found = [name.split("_")[0], f"number {level.lstrip('CTLS')}", own]
         found += [f"region {level[0]}"] if level[0].isalpha() else []
     elif name in _designs():
@@ -60,17 +60,12 @@ def facets(name: str) -> list[str]:
 @cache
 def base_of(name: str) -> str:
     """The name without side, level and size: of "femur_left" and of "femora" it is "femur"."""
-    if name in _levels():
+    if name in levels():
         return name.split("_")[0]
     if name in _designs():
         return _designs()[name]
     bases = {re.sub(r"_(left|right)$", "", member) for member in groups().get(name, ())}
     return bases.pop() if len(bases) == 1 else re.sub(r"_(left|right)$", "", name)
-
-
-@cache
-def _levels() -> dict[str, str]:
-    return {structure.name: structure.level for structure in structures() if structure.level}
 
 
 @cache

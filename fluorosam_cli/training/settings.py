@@ -1,5 +1,6 @@
 """What a training run is told, and what can be refused before a process is started."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,10 +55,16 @@ def check(shards: Path, settings: TrainSettings, devices: Devices) -> ShardReade
     if not settings.prompts and not config_of(settings.origin).text_map:
         raise UsageError(f"--prompts 0: {settings.origin.preset} has no text map to train alone", "give at least 1")
     check_tensorboard(settings.tensorboard)
-    reader = ShardReader(shards, "train")
+    reader, validation = ShardReader(shards, "train"), ShardReader(shards, "val")
     if not len(reader):
         raise FluoroError(f"{shards}: no training images", "pack more cases, or give --val and --test smaller shares")
-    reader[len(reader) - 1]
+    if settings.patience is not None and not len(validation):
+        raise UsageError(f"--patience: {shards} has no validation images", "leave it out, or pack with --val 0.05")
+    for shard in (*reader.shards, *validation.shards):
+        if not (shards / shard.file).is_file():
+            raise FluoroError(f"{shards / shard.file}: not found", "copy the whole folder")
+    for split in filter(len, (reader, validation)):
+        split[len(split) - 1]
     unknown = sorted(set(settings.exclude) - set(reader.header.structures))
     if unknown:
         raise UsageError(
@@ -80,8 +87,8 @@ def excluded(names: Sequence[str] | None) -> tuple[str, ...]:
     """`a,b`, repeated or not, or files with one name a line -> sorted names."""
     found: set[str] = set()
     for word in names or ():
-        path = Path(word)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else word.split(",")
+        is_file = os.path.isfile(word)  # Path.is_file raises where a list is too long for a name
+        lines = Path(word).read_text(encoding="utf-8-sig").splitlines() if is_file else word.split(",")
         found |= {line.strip() for line in lines if line.strip()}
     return tuple(sorted(found))
 

@@ -19,9 +19,9 @@ from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import UsageError
 from fluorosam_cli.model.adapters import is_adapter
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
-from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint
+from fluorosam_cli.model.checkpoint import find_checkpoint, load_checkpoint, read_weights
 from fluorosam_cli.model.fluorosam import FluoroSAM, preset
-from fluorosam_cli.model.foreign import Loaded, load_backbone, load_foreign, read_tensors
+from fluorosam_cli.model.foreign import Loaded, find_backbone, load_backbone, load_foreign, read_tensors
 from fluorosam_cli.model.quantiser import TextHead
 from fluorosam_cli.text.encoder import TextEncoder, encoder_of, load_text_encoder
 from fluorosam_cli.training.words import HEADER as WORDS
@@ -41,17 +41,18 @@ class Origin:
     quantise: bool = True
     checkpoint: Path | None = None  # fine-tuned
     words: Path | None = None  # a folder of `fluoro words`
-    init: Path | None = None  # a .pth of SAM, MedSAM or SAM-Med2D, or a .safetensors of ours
+    init: Path | None = None  # a .pth of SAM, MedSAM or SAM-Med2D, or the .safetensors of a checkpoint
     backbone_weights: str | None = None  # timm tag or file
     freeze_encoder: bool = False  # what came from a file or a checkpoint stays as it is
     adapters: bool = False
     travel: bool = False  # the decoder learns path lengths too
 
     @property
-    def headers(self) -> list[Path]:
-        """The headers of the artefacts it refers to."""
-        found = [self.checkpoint / CHECKPOINT] if self.checkpoint else []
-        return found + ([self.words / WORDS] if self.words else [])
+    def files(self) -> list[Path]:
+        """What decides the weights: headers of artefacts, which have the sha256 of theirs, and files of weights."""
+        headers = [self.checkpoint and self.checkpoint / CHECKPOINT, self.words and self.words / WORDS]
+        backbone = Path(self.backbone_weights) if self.backbone_weights else None
+        return [path for path in (*headers, self.init, backbone) if path is not None and path.is_file()]
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,14 @@ class Start:
     encoder: TextEncoderConfig
     head: dict[str, Tensor]
     scores: dict[str, float]
+    structures: list[str]  # what the network has learnt to find once it is trained
 
 
-def find_origin(*, preset: str | None, text_encoder: str | None, checkpoint: str | None, **others: Any) -> Origin:
+def find_origin(
+    *, preset: str | None, text_encoder: str | None, checkpoint: str | None, init: Path | None, **others: Any
+) -> Origin:
     """The origin that the command line describes. What a checkpoint decides cannot be asked for as well."""
+    others["init"] = _weights_in(init) if init is not None and init.is_dir() else init
     if checkpoint is None:
         return Origin(preset=preset or "small", text_encoder=text_encoder or "minilm", **others)
     folder = find_checkpoint(checkpoint)
@@ -85,6 +90,12 @@ def find_origin(*, preset: str | None, text_encoder: str | None, checkpoint: str
         checkpoint=folder, **{**others, "quantise": header.model.codebook_size > 0}, preset=header.model.preset,
         text_encoder=header.text_encoder.name,
     )  # fmt: skip
+
+
+def _weights_in(folder: Path) -> Path:
+    """The weights of a checkpoint or run folder."""
+    found = find_checkpoint(folder)
+    return found / Path(read_header(found / CHECKPOINT, Checkpoint).weights).name
 
 
 def check_origin(origin: Origin) -> None:
@@ -106,7 +117,13 @@ def check_origin(origin: Origin) -> None:
     if origin.words is not None:
         check_words(load_words(origin.words), config, encoder, [])
     if origin.init is not None:
-        read_tensors(origin.init)
+        with torch.device("meta"):  # shapes alone
+            model = FluoroSAM(config)
+        load_foreign(model, origin.init)
+    if origin.backbone_weights is not None:
+        file = find_backbone(config, origin.backbone_weights)
+        if file is not None:
+            read_tensors(file)
 
 
 def config_of(origin: Origin) -> ModelConfig:
@@ -125,21 +142,23 @@ def prepare(
     """
     phrases = reader.header.phrases
     few = few_phrases(phrases, seed)
+    structures = set(reader.header.structures) - set(exclude)
+    config = config_of(origin)
     if origin.checkpoint is not None:
         model, checkpoint = load_checkpoint(origin.checkpoint)
         features = phrase_features(encoder_of(checkpoint.text_encoder), few, track)
-        config = _extended(checkpoint.model, origin)
-        new = sorted(set(reader.header.structures) - set(checkpoint.structures))
-        log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, len(new))
-        told = _told(model.text_head, features)
-        return Start(config, few, *told, checkpoint.text_encoder, model.text_head.state_dict(), {})
+        known = set(checkpoint.structures) - set(exclude)
+        new = len(structures - known)
+        log.info("from step %d of %s: %d structures are new", checkpoint.step, origin.checkpoint.name, new)
+        head = model.text_head
+        told = _told(head, features)
+        return Start(config, few, *told, checkpoint.text_encoder, head.state_dict(), {}, sorted(structures | known))
     encoder = load_text_encoder(origin.text_encoder)
-    config = _config(origin, encoder)
     given = kept if (kept / WORDS).is_file() else origin.words
     if given is not None:
         words = load_words(given)
         # Those that were learnt here know every name that had a phrase.
-        needed = [] if given == kept else [name for name in reader.header.structures if name not in exclude]
+        needed = [] if given == kept else sorted(structures)
         check_words(words, config, encoder, needed)
     else:
         learnt = [phrase for phrase in phrases if phrase.structure not in exclude]
@@ -150,7 +169,7 @@ def prepare(
     head = TextHead(config)
     head.load_state_dict(words.head)
     told = _told(head, phrase_features(encoder, few, track))
-    return Start(config, few, *told, words.encoder, words.head, words.scores)
+    return Start(config, few, *told, words.encoder, words.head, words.scores, sorted(structures))
 
 
 @torch.no_grad()
@@ -176,7 +195,8 @@ def build(start: Start, origin: Origin, seed: int, report: bool) -> FluoroSAM:
     model = FluoroSAM(start.config)
     given: set[str] = set()
     if origin.checkpoint is not None:
-        state = load_checkpoint(origin.checkpoint)[0].state_dict()
+        header = read_header(origin.checkpoint / CHECKPOINT, Checkpoint)
+        state = read_weights(origin.checkpoint, CHECKPOINT, header.weights, header.weights_sha256)
         model.load_state_dict(state, strict=False)  # adapters and the travel head may be new
         given |= state.keys()
     sources = {origin.init: load_foreign, origin.backbone_weights: load_backbone}

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ from typing import Any
 import torch
 
 from fluorosam_cli.artefacts import atomic_path
-from fluorosam_cli.contracts import TextEncoderConfig
+from fluorosam_cli.contracts import Checkpoint
 from fluorosam_cli.errors import FluoroError
-from fluorosam_cli.model.checkpoint import save_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM
 from fluorosam_cli.training.devices import Process
 from fluorosam_cli.training.exchange import from_all
@@ -71,23 +71,15 @@ def load_state(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-@dataclass(frozen=True)
-class About:
-    """The part of a checkpoint's header that stays the same throughout a run."""
-
-    text_encoder: TextEncoderConfig
-    seed: int
-    structures: list[str]
-    shards_sha256: str
-    training: dict[str, object]
-
-
 class Saver:
-    """Writes checkpoints of the averaged weights: `best` when told, `last` when told or when it is time."""
+    """Writes checkpoints of the averaged weights: `best` when told, `last` when told or when it is time.
 
-    def __init__(self, folder: Path, about: About) -> None:
+    `save` is `save_checkpoint` with what stays the same throughout a run.
+    """
+
+    def __init__(self, folder: Path, save: Callable[..., Checkpoint]) -> None:
         self.folder = folder
-        self.about = vars(about)
+        self.save = save
         self._cost = 0.0
         self._last = time.monotonic()
 
@@ -96,11 +88,11 @@ class Saver:
         return time.monotonic() - self._last > max(SECONDS_BETWEEN_SAVES, self._cost / SAVING_SHARE)
 
     def save_best(self, state: State) -> None:
-        save_checkpoint(self.folder / "best", state.average, step=state.step, metrics=state.metrics, **self.about)
+        self.save(self.folder / "best", state.average, step=state.step, metrics=state.metrics)
 
     def save_last(self, state: State) -> None:
         began = time.monotonic()
-        save_checkpoint(self.folder / "last", state.average, step=state.step, metrics=state.metrics, **self.about)
+        self.save(self.folder / "last", state.average, step=state.step, metrics=state.metrics)
         with atomic_path(self.folder / "last" / "trainer.pt") as temporary:
             torch.save(state.saved(), temporary)
         self._last = time.monotonic()

@@ -24,6 +24,7 @@ from fluorosam_cli.dataset.randomisation import randomisation
 from fluorosam_cli.dataset.shards import HEADER, ShardReader
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.checkpoint import HEADER as CHECKPOINT
+from fluorosam_cli.model.checkpoint import save_checkpoint
 from fluorosam_cli.model.fluorosam import FluoroSAM
 from fluorosam_cli.training.devices import Devices, Process, run
 from fluorosam_cli.training.exchange import average, from_all, from_first
@@ -33,7 +34,7 @@ from fluorosam_cli.training.objective import Objective
 from fluorosam_cli.training.optimise import Optimiser, WeightAverage, learning_rate
 from fluorosam_cli.training.settings import TrainSettings, choose_workers
 from fluorosam_cli.training.start import Start, build, name_tokens, prepare
-from fluorosam_cli.training.state import About, Saver, State
+from fluorosam_cli.training.state import Saver, State
 from fluorosam_cli.training.validate import selection, validate
 
 log = logging.getLogger("fluoro")
@@ -144,14 +145,15 @@ class _Observer:
         self.names = name_tokens(reader, start.tokens, settings.exclude).to(process.device)
         self.every = max(1, settings.steps // settings.validations)
         self.codes = start.codes
-        about = About(
+        save = partial(
+            save_checkpoint,
             text_encoder=start.encoder,
             seed=settings.seed,
-            structures=[name for name in reader.header.structures if name not in settings.exclude],
+            structures=start.structures,
             shards_sha256=sha256_of(job.shards / HEADER),
             training=settings.record(),
         )
-        self.saver = Saver(job.folder, about)
+        self.saver = Saver(job.folder, save)
         self._unread: list[_Taken] = []
 
     def codes_of(self, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -200,7 +202,7 @@ class _Observer:
         bad = (~torch.isfinite(taken.per_image)).nonzero()[:, 0].tolist()
         batch, world = self.job.settings.batch, self.process.world
         samples = TrainingSamples(self.reader, sample_config(self.job, self.state.model.config))
-        found = [self.reader[samples.index(taken.step * batch + self.process.rank + i * world)] for i in bad]
+        found = [samples.askable(samples.index(taken.step * batch + self.process.rank + i * world)) for i in bad]
         names = from_all([f"{sample.case}/{sample.view}" for sample in found], self.process)
         more = f" and {len(names) - SHOWN_SAMPLES} more" if len(names) > SHOWN_SAMPLES else ""
         return FluoroError(

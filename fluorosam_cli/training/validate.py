@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fluorosam_cli.dataset.loader import usable
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.evaluation.clicks import next_click
+from fluorosam_cli.evaluation.sources import choose_images
 from fluorosam_cli.model.fluorosam import FluoroSAM, ImageFeatures, Prompts, best_mask
 from fluorosam_cli.model.preprocess import channels
 
@@ -34,14 +35,14 @@ def validate(model: FluoroSAM, reader: ShardReader, name_tokens: Tensor, limit: 
     scores: dict[str, dict[int, list[float]]] = {}
     training = model.training
     model.eval()
-    for index in np.unique(np.linspace(0, len(reader) - 1, min(limit, len(reader))).astype(int)):
-        sample = reader[int(index)]
+    for index in choose_images(len(reader), limit):
+        sample = reader[index]
         rows = usable(sample)
         rows = rows[asked_for[sample.structures[rows]]]
         if not len(rows):
             continue
         # Every image asks for other structures: a stride through its masks that starts at the image's number.
-        rows = np.roll(rows, -int(index) * PROMPTS_PER_IMAGE)[:PROMPTS_PER_IMAGE]
+        rows = np.roll(rows, -index * PROMPTS_PER_IMAGE)[:PROMPTS_PER_IMAGE]
         real = np.stack([sample.mask(int(row)) for row in rows])
         image = torch.from_numpy(sample.image.astype(np.float32) / 65535).to(device)
         if image.shape[0] != size:

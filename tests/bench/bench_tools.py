@@ -44,7 +44,7 @@ def measure(folder: Path, scale_name: str) -> dict[str, float]:
             start = time.perf_counter()
             projector.project(*camera)
             middle = time.perf_counter()
-            project_tools(placed, *camera, tissue=projector, threads=THREADS)
+            project_tools(placed, *camera, projector)
             if number:  # the first round warms up
                 views_s.append(middle - start)
                 tools_s.append(time.perf_counter() - middle)

@@ -4,18 +4,25 @@ import csv
 import errno
 import json
 import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
-from pathlib import Path
+import time
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from fluorosam_cli.artefacts import read_header, sha256_of
 from fluorosam_cli.contracts import Case, Run
-from fluorosam_cli.ct.batch import Outcome, Recipe, make_cases, shard_of
-from fluorosam_cli.ct.scans import find_scans
-from fluorosam_cli.ct.volume import Volume, write_nifti
+from fluorosam_cli.ct import batch
+from fluorosam_cli.ct.batch import Outcome, Recipe, make_case, parse_shard
+from fluorosam_cli.ct.scans import Scan
 from tests.ct.labelled_scans import contents, hu, ids, save
+from tests.groups import has_ended
 
 # --- batches ----------------------------------------------------------------------------------------------------------
 
@@ -55,44 +62,45 @@ def test_a_folder_that_has_grown_is_gone_on_with(fluoro, scans, tmp_path):
     assert {key: json.loads(out)[key] for key in ("cases", "skipped")} == {"cases": 2, "skipped": 1}
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_full_disk_ends_the_batch(fluoro, scans, tmp_path, monkeypatch, processes):
+def test_a_full_disk_ends_the_batch(fluoro, scans, tmp_path, monkeypatch):
     """Unlike a bad scan: whoever goes on would work for nothing."""
     words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct"]
-    if processes == 1:
-        written = []
 
-        def write(path: Path, volume: Volume) -> None:
-            written.append(path)
-            if len(written) > 2:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            write_nifti(path, volume)
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("fluorosam_cli.ct.cases.write_nifti", write)
-    else:
-        full = [
-            Outcome(scan, None, [f"{scan.subject}: no space left on device"], True) for scan in find_scans([scans])[0]
-        ]
-        monkeypatch.setattr("fluorosam_cli.ct.batch.make_cases", lambda *_: iter(full))
+    def here(todo: list[Scan], recipe: Recipe, devices: list[str]) -> Iterator[Outcome]:
+        yield from (make_case(scan, recipe, devices[0]) for scan in todo)
+
+    monkeypatch.setattr("fluorosam_cli.ct.cases.write_nifti", write)
+    monkeypatch.setattr("fluorosam_cli.ct.batch.make_cases", here)
     code, _, err = fluoro(*words)
     assert code == 1
     assert "nii.gz: no space left on device\nhint: mend that, and continue with --resume" in err
     assert "failed: " not in err
     monkeypatch.undo()
-    assert fluoro(*words, *(["--resume"] if processes == 1 else []))[0] == 0
+    assert fluoro(*words)[0] == 0
 
 
 def test_a_killed_run_continues_to_the_same_bytes(fluoro, scans, tmp_path):
+    for path, array in ((scans / "b.nii.gz", hu(1)), (scans / "labels" / "b.nii.gz", ids())):
+        save(path, np.tile(array, (16, 16, 16)))  # takes long enough to be killed in the middle
     words = ["segment-ct", scans, "--labels", scans / "labels", "-o"]
     assert fluoro(*words, tmp_path / "whole")[0] == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    shutil.rmtree(tmp_path / "killed" / "c")
-    (tmp_path / "killed" / "b").rename(tmp_path / "killed" / ".tmp-b")
-    (tmp_path / "killed" / ".tmp-b" / "case.json").unlink()
-    code, _, err = fluoro(*words, tmp_path / "killed", "--resume")
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "fluorosam_cli", *map(str, words), str(killed)]
+    process = subprocess.Popen(command, start_new_session=True)
+    while not (killed / ".tmp-b").is_dir():
+        assert process.poll() is None
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert has_ended(process.pid)
+    assert {path.name for path in killed.iterdir()} == {"a", ".tmp-b", "run.json"}
+    code, _, err = fluoro(*words, killed, "--resume")
     assert code == 0, err
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-    assert read_header(tmp_path / "killed" / "run.json", Run).skipped == 1
+    assert contents(killed) == contents(tmp_path / "whole")
+    assert read_header(killed / "run.json", Run).skipped == 1
 
 
 @pytest.mark.parametrize("changed", ["a.nii.gz", "labels/a.nii.gz"])
@@ -164,6 +172,35 @@ def test_shards_of_one_folder_make_what_one_run_makes(fluoro, scans, tmp_path):
     assert [run.done for run in runs] == [2, 1]
 
 
+def test_the_device_may_be_another_when_a_run_goes_on(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--json"]
+    assert fluoro(*words, "--device", "cpu")[0] == 0
+    code, out, err = fluoro(*words, "--device", "auto", "--resume")
+    assert (code, json.loads(out)["skipped"]) == (0, 3), err
+
+
+def test_a_second_run_does_not_delete_what_the_first_finished_meanwhile(fluoro, scans, tmp_path, monkeypatch):
+    words = ["--labels", scans / "labels", "-o", tmp_path / "ct"]
+    label_scan = batch.label_scan
+
+    def label(scan: Scan, *rest):
+        if scan.name == "b":
+            assert fluoro("segment-ct", scans / "a.nii.gz", *words)[0] == 0
+        return label_scan(scan, *rest)
+
+    monkeypatch.setattr(batch, "label_scan", label)
+    code, _, err = fluoro("segment-ct", scans / "b.nii.gz", *words)
+    assert (code, "ct: not empty" in err) == (1, True)
+    assert {path.name for path in (tmp_path / "ct").iterdir()} == {"a", "quality.csv", "run.json"}
+
+
+def test_overwrite_without_shard_names_the_shards(fluoro, scans, tmp_path):
+    words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct"]
+    assert fluoro(*words, "--shard", "2/2")[0] == 0
+    code, _, err = fluoro(*words, "--overwrite")
+    assert (code, "written with another --shard or with none (run-2-of-2.json)" in err) == (1, True)
+
+
 def test_a_shard_is_resumed_and_overwritten_alone(fluoro, scans, tmp_path):
     words = ["segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--json", "--shard"]
     for shard in ("1/2", "2/2"):
@@ -198,7 +235,7 @@ def test_a_shard_that_is_none_is_wrong_usage(fluoro, scans, tmp_path, shard):
 
 def test_every_scan_is_in_one_shard():
     items = list(range(53))
-    parts = [shard_of(items, f"{number}/16")[0] for number in range(1, 17)]
+    parts = [parse_shard(f"{number}/16").of(items) for number in range(1, 17)]
     assert sorted(item for part in parts for item in part) == items
     assert {len(part) for part in parts} == {3, 4}
 
@@ -212,18 +249,20 @@ def test_several_processes_make_the_same_cases(fluoro, scans, tmp_path):
     assert json.loads(fluoro(*words, tmp_path / "two", "--gpus", 3, "--resume", "--json")[1])["skipped"] == 3
 
 
-def test_a_process_that_dies_fails_its_scan_only(scans, tmp_path):
+def test_a_process_that_dies_fails_its_scan_only(fluoro, scans, tmp_path):
     """The process is killed, as the system does when memory runs out, before it has done its first scan."""
-    found, _ = find_scans([scans], exclude=[scans / "labels"])
-    recipe = Recipe(tmp_path / "ct", scans / "labels")
 
-    def kill_first(outcomes):
-        timer = threading.Timer(0.2, lambda: [child.kill() for child in multiprocessing.active_children()])
-        timer.start()
-        yield from outcomes
-        timer.cancel()
+    def kill_first():
+        deadline = time.monotonic() + 30
+        while not (children := multiprocessing.active_children()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        children[0].kill()
 
-    outcomes = list(kill_first(make_cases(found, recipe, ["cpu"], isolated=True)))
-    assert [outcome.scan.name for outcome in outcomes] == ["a", "b", "c"]
-    assert [outcome.case is None for outcome in outcomes] == [True, False, False]
-    assert outcomes[0].notes == [f"{found[0].subject}: its process died (exit code -9); short of memory?"]
+    killer = threading.Thread(target=kill_first)
+    killer.start()
+    code, out, err = fluoro("segment-ct", scans, "--labels", scans / "labels", "-o", tmp_path / "ct", "--json")
+    killer.join()
+    assert code == 1, err
+    summary = json.loads(out)
+    assert summary["cases"] == 2
+    assert summary["failed"] == [f"{scans / 'a.nii.gz'}: its process died (exit code -9); short of memory?"]

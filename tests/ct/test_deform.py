@@ -54,9 +54,14 @@ def test_a_displacement_takes_each_voxel_from_where_it_says(chest):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_nothing_folds(chest, seed):
+@pytest.mark.parametrize(
+    "chest_mm",
+    [CHEST_MM, (1160.0, 1150.0, 1000.0), (1160.0, 1150.0, 1140.0), (1400.0, 1150.0, 1149.0), (1400.0, 1150.0, 1300.0)],
+    ids=["whole", "lung bases and pelvis", "lung bases alone", "pelvis at the lungs", "pelvis among the lungs"],
+)
+def test_nothing_folds(chest, seed, chest_mm):
     ct, _ = chest
-    deformation = draw_deformation(np.random.default_rng(seed), ct, CHEST_MM)
+    deformation = draw_deformation(np.random.default_rng(seed), ct, chest_mm)
     inside = np.s_[4:-4, 8:-8, 8:-8]  # borders are repeated
     moved = displacement_mm(ct, deformation)
     assert 0.3 * BEND_MM < moved[:2].std() < 2 * BEND_MM

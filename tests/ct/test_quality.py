@@ -130,11 +130,13 @@ def test_metal_is_measured(torso):
 def test_the_summary_shows_only_the_suspicious_of_many():
     row = {"structures": "3", "cut": "", "table_ml": "1", "metal_ml": "0", "body_ml": "9"}
     rows = [{**row, "case": f"c{n}", "findings": "odd" if n == 50 else ""} for n in range(99)]
-    assert summary_table(rows[:2])[1:] == [
+    assert summary_table(rows[:2], "quality.csv")[1:] == [
         "c0    3           -    1         0         -",
         "c1    3           -    1         0         -",
     ]
-    assert [line.split()[0] for line in summary_table(rows)] == ["case", "c50", "98"]
+    many = summary_table(rows, "quality-1-of-2.csv")
+    assert [line.split()[0] for line in many] == ["case", "c50", "98"]
+    assert many[-1] == "98 more in quality-1-of-2.csv"
 
 
 # --- table and air ----------------------------------------------------------------------------------------------------
@@ -196,19 +198,6 @@ def test_arms_and_a_second_leg_stay_though_nothing_connects_them():
     for limb in limbs:
         np.testing.assert_array_equal(scan.array[limb], array[limb])
     assert (scan.array[plastic] == AIR_HU).all()
-
-
-def test_the_axis_from_head_to_foot_may_be_any(torso):
-    ct, labels = torso
-    back = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])  # voxel (y, z, x) -> (x, y, z)
-    scan, marks = (
-        Volume(np.ascontiguousarray(volume.array.transpose(2, 0, 1)), volume.world_from_voxel @ back)
-        for volume in (ct, labels)
-    )
-    before = scan.array.copy()
-    set_table_aside(scan, marks)
-    lungs = np.isin(marks.array, [10, 11, 12, 13, 14])
-    np.testing.assert_array_equal(scan.array[lungs], before[lungs])
 
 
 def test_a_scan_of_nothing_is_left_alone():

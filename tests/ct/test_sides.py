@@ -103,3 +103,11 @@ def test_words_for_one(word, name):
 def test_labels_that_have_their_sides_are_passed_on(torso):
     ct, labels = torso
     assert tell_sides(labels, ct) is labels
+
+
+def test_a_kidney_that_falls_between_the_voxels_of_the_coarse_grid_is_told():
+    array = np.zeros((1, 60, 60), np.uint8)
+    array[0, 9:12, 41:44] = PAIRED["kidneys"]
+    volume = Volume(array, np.diag([0.7, 0.7, 5.0, 1.0]))
+    told = tell_sides(volume, Volume(np.zeros(array.shape, np.int16), volume.world_from_voxel)).array
+    np.testing.assert_array_equal(told == structure("kidney_left").label_id, array > 0)

@@ -10,6 +10,7 @@ from fluorosam_cli.ct.volume import (
     HU_MIN,
     Volume,
     border_directions,
+    check_grid,
     check_hu,
     corner_distance_mm,
     label_counts,
@@ -39,6 +40,12 @@ def test_equal_volumes_give_equal_bytes(tmp_path):
     for name in ("a.nii.gz", "b.nii.gz"):
         write_nifti(tmp_path / name, volume)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_a_scan_has_no_more_voxels_than_the_projector_numbers():
+    check_grid("a", (1024, 1024, 2047), np.eye(4))
+    with pytest.raises(FluoroError, match="1024x1024x2048 voxels, at most 2147483647"):
+        check_grid("a", (1024, 1024, 2048), np.eye(4))
 
 
 def test_hu_are_rounded_clipped_and_freed_of_nan():

@@ -3,11 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from fluorosam_cli.anatomy.structures import names
 from fluorosam_cli.artefacts import sha256_of, write_json
 from fluorosam_cli.contracts import IntegralsHeader, Shard, Shards, ShardsPhrase
+from fluorosam_cli.dataset import sheet
 from fluorosam_cli.dataset.loader import (
     Positions,
     SampleConfig,
@@ -108,13 +110,15 @@ def test_an_epoch_visits_every_image_once(shapes):
 
 
 class NothingAbsent(ShardReader):
-    """As of a user's own radiographs: what has no mask is unknown."""
+    """As of a user's own radiographs: what has no mask is unknown. Views are named by whether they have a liver."""
 
     def __getitem__(self, index):
-        return replace(super().__getitem__(index), absent=np.zeros(0, int))
+        sample = super().__getitem__(index)
+        view = "with liver" if STRUCTURES.index("liver") in sample.structures else "without"
+        return replace(sample, absent=np.zeros(0, int), view=view)
 
 
-def test_images_of_which_nothing_can_be_asked_give_way_to_the_next(shapes):
+def test_images_of_which_nothing_can_be_asked_give_way_to_the_next(shapes, tmp_path, monkeypatch):
     reader = NothingAbsent(shapes, "train")
     with_liver = sum(STRUCTURES.index("liver") in sample.structures for sample in reader)
     assert 0 < with_liver < len(reader)
@@ -122,6 +126,12 @@ def test_images_of_which_nothing_can_be_asked_give_way_to_the_next(shapes):
     for position in range(len(reader)):
         sample = samples[position]
         assert {reader.header.phrases[int(number)].structure for number in sample["phrase"]} == {"liver"}
+    heads = []
+    monkeypatch.setattr(
+        sheet, "_cell", lambda sample, reader, head, prompts: heads.append(head) or Image.new("L", (1, 1))
+    )
+    write_sheet(tmp_path / "sheet.png", reader, samples.config, rows=len(reader), draws=0)
+    assert all(head.endswith("with liver") for head in heads)
     with pytest.raises(FluoroError, match="no image has a mask"):
         TrainingSamples(reader, replace(CONFIG, exclude=tuple(STRUCTURES)))[0]
 
@@ -257,13 +267,11 @@ def test_path_lengths_move_with_their_masks_and_are_unknown_where_nobody_noted_t
 
 
 def test_the_sheet_has_a_row_per_image_and_a_column_per_draw(rendered, tmp_path):
-    from PIL import Image
-
     write_sheet(tmp_path / "sheet.png", rendered, CONFIG, rows=2, draws=3)
     write_sheet(tmp_path / "again.png", rendered, CONFIG, rows=2, draws=3)
     assert (tmp_path / "sheet.png").read_bytes() == (tmp_path / "again.png").read_bytes()
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.mode == "RGB"
-        cells = np.asarray(sheet).reshape(2, sheet.height // 2, 4, sheet.width // 4, 3).swapaxes(1, 2)
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.mode == "RGB"
+        cells = np.asarray(drawn).reshape(2, drawn.height // 2, 4, drawn.width // 4, 3).swapaxes(1, 2)
     assert not np.array_equal(cells[0, 1], cells[0, 2])
     assert all(cell.max() == 255 for row in cells for cell in row)

@@ -168,10 +168,10 @@ def test_a_full_disk_is_one_error(inputs, tmp_path):
 def test_names_and_scans_of_one_case_are_joined():
     sources = [
         SimpleNamespace(cases=names, case_sha256=dict(zip(names, digests, strict=True)))
-        for names, digests in ((["p1", "q"], ["x", "z"]), (["p2"], ["x"]), (["p2"], ["y"]), (["p3"], ["y"]))
+        for names, digests in ((["p1", "q"], ["x", "z"]), (["p2"], ["x"]), (["p2"], ["y"]), (["p3", "p4"], ["wy", "w"]))
     ]
     found = _cases_by_name([*sources, SimpleNamespace(cases=["own"], case_sha256={})])
-    assert len({found[name] for name in ("p1", "p2", "p3")}) == 1
+    assert len({found[name] for name in ("p1", "p2", "p3", "p4")}) == 1
     assert (found["q"], found["own"]) == ("q", "own")
 
 
@@ -206,6 +206,7 @@ def test_killed_and_resumed_gives_the_same_bytes(fluoro, inputs, tmp_path, first
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert not (tmp_path / "broken/shards.json").exists()
     assert fluoro(*command, tmp_path / "broken", "--resume")[0] == 0
     files = sorted(p.name for p in (tmp_path / "whole").iterdir())
     assert files == sorted(p.name for p in (tmp_path / "broken").iterdir())
@@ -214,12 +215,23 @@ def test_killed_and_resumed_gives_the_same_bytes(fluoro, inputs, tmp_path, first
             assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
 
+def test_a_changed_phrase_is_no_run_to_resume(fluoro, inputs, tmp_path):
+    views, words = inputs
+    command = ("pack", views, "--descriptions", words, "--size", 45, "-o", tmp_path / "shards")
+    assert fluoro(*command)[0] == 0
+    lines = words / "descriptions.jsonl"
+    lines.write_text(lines.read_text().replace("the heart", "a heart"))
+    code, _, err = fluoro(*command, "--resume")
+    assert (code, "its inputs have changed" in err) == (1, True)
+
+
 def test_cases_are_split_whole_and_stay_put_when_one_is_added():
     names = [f"case{i}" for i in range(40)]
     before, after = split_cases(names, 0.1, 0.1, 0), split_cases([*names, "new"], 0.1, 0.1, 0)
     assert sorted(before.values()).count("val") == 4
     assert sum(before[name] != after[name] for name in names) <= 2
     assert set(split_cases(["only"], 0.5, 0.4, 0).values()) == {"train"}
+    assert sorted(split_cases(["one", "two"], 0.1, 0.1, 0).values()) == ["test", "train"]
     assert set(split_cases(names, 0, 1, 0).values()) == {"test"}
 
 

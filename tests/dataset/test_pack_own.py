@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -113,3 +114,56 @@ def test_coco_polygons_and_run_lengths_pack(fluoro, own_words, tmp_path):
     assert code == 1
     assert "a.png" in err
     assert not (tmp_path / "again/shards.json").exists()
+
+
+def annotated(folder, names, prefix=""):
+    """A COCO file of images with hearts."""
+    data = {
+        "images": [{"id": i, "file_name": f"{prefix}{name}"} for i, name in enumerate(names)],
+        "categories": [{"id": 1, "name": "heart"}],
+        "annotations": [
+            {"image_id": i, "category_id": 1, "segmentation": [[15, 25, 28, 25, 28, 40, 15, 40]]}
+            for i in range(len(names))
+        ],
+    }
+    file = folder / f"{prefix.replace('/', '_')}coco.json"
+    file.write_text(json.dumps(data))
+    return file
+
+
+def test_copies_of_an_image_are_one_case_whatever_they_are_called(fluoro, own_words, tmp_path):
+    own = tmp_path / "own"
+    (own / "images").mkdir(parents=True)
+    for number in range(6):
+        (own / f"masks/x{number}").mkdir(parents=True)
+        Image.fromarray(LEFT).save(own / f"masks/x{number}/lung_left.png")
+        Image.fromarray(np.roll(RADIOGRAPH, number % 5, 0)).save(own / f"images/x{number}.png")  # the last is the first
+    files = [annotated(own, [f"x{number}.png" for number in range(6)], prefix) for prefix in ("", "images/")]
+    out = tmp_path / "shards"
+    code, _, err = fluoro(
+        "pack", own, *files, "--descriptions", own_words, "--size", 50, "--val", 0.4, "--test", 0.2, "-o", out
+    )
+    assert code == 0, err
+    seen = {split: {sample.image.tobytes() for sample in ShardReader(out, split)} for split in ("train", "val", "test")}
+    assert sum(len(ShardReader(out, split)) for split in seen) == 18
+    assert sorted(len(images) for images in seen.values()) == [1, 2, 2]
+    assert len(set().union(*seen.values())) == 5
+
+
+def test_patients_and_spacings_of_niftis(fluoro, own_words, tmp_path):
+    own = tmp_path / "own"
+    (own / "images").mkdir(parents=True)
+    for name, spacing in (("a", (0.5, 0.5, 1)), ("b", (0.2, 0.5, 1))):
+        (own / f"masks/{name}").mkdir(parents=True)
+        Image.fromarray(LEFT).save(own / f"masks/{name}/lung_left.png")
+        image = nibabel.Nifti1Image(RADIOGRAPH.T[..., None].astype(np.int16), np.diag([*spacing, 1]))
+        nibabel.save(image, own / f"images/{name}.nii.gz")
+    table = tmp_path / "patients.csv"
+    table.write_text("image,patient\na.nii.gz,p\nb.nii.gz,p\n")
+    command = ("pack", own, "--descriptions", own_words, "--size", 50, "--val", 0, "-o", tmp_path / "shards")
+    code, _, err = fluoro(*command, "--patients", table)
+    assert code == 0, err
+    a, b = ShardReader(tmp_path / "shards", "train")
+    assert (a.case, b.case) == ("p", "p")
+    assert a.pixel_spacing_mm == 0.5
+    assert np.isnan(b.pixel_spacing_mm)

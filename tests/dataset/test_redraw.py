@@ -48,11 +48,12 @@ def test_one_energy_is_beer_lambert():
 def test_few_energies_and_coarse_scatter_agree_with_the_renderer(kvp, grid_ratio, iodine):
     mass, names = changed(scene(), MATERIALS, same(iodine_g_cm3=np.array([0, iodine, 0])))
     exposure = Exposure(kvp=kvp, mas=5, grid_ratio=grid_ratio)
-    geometry = Geometry(2.0, 1100, 700, gap_mm=150.0)
+    geometry = Geometry(2.0, 1100, 700)
+    air = Air(detector.gap_behind(mass.sum(axis=0), geometry))
     oracle = detector.expose(
         mass, exposure, geometry, None, materials=names, without=frozenset({"blur", "falloff", "heel", "noise"})
     )
-    assert np.allclose(detected(mass, names, exposure, 2.0), oracle, rtol=0.02)
+    assert np.allclose(detected(mass, names, exposure, 2.0, air=air), oracle, rtol=0.02)
 
 
 @pytest.mark.parametrize("spacing_mm", [1.0, 2.0])

@@ -1,6 +1,7 @@
 """Users' images with masks as they really come: other tools' exports, other systems' paths, careless names."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -103,6 +104,28 @@ def test_paths_of_other_machines(folder, name):
     masks, problems = read_masks(found.images[0], SHAPE)
     assert not problems
     np.testing.assert_array_equal(masks["heart"], INSIDE)
+
+
+def test_names_with_dots_in_a_coco_file(folder):
+    for name in ("scan.1.nii.gz", "1.2.840"):
+        (folder / name).write_bytes(b"")
+    found = coco(folder, [{"id": i, "file_name": name} for i, name in enumerate(("scan.1.nii.gz", "1.2.840"))])
+    assert [image.name for image in found.images] == ["1.2.840", "scan.1"]
+
+
+def test_a_long_coco_file_is_read_in_time_by_its_length(folder):
+    many = range(15_000)
+    png(folder / "z.png")
+    data = {
+        "images": [{"id": -1, "file_name": "z.png"}, *({"id": i, "file_name": "p.png"} for i in many)],
+        "categories": [{"id": 1, "name": "heart"}],
+        "annotations": [{"image_id": -1, "category_id": 1, "segmentation": [[8, 5, 20, 5, 20, 12]]} for _ in many],
+    }
+    (folder / "coco.json").write_text(json.dumps(data))
+    began = time.process_time()
+    found = find_user_images(folder / "coco.json")
+    assert (len(found.images), len(found.problems)) == (1, len(many))
+    assert time.process_time() - began < 3  # ten and more where each image looks through all annotations
 
 
 def test_one_file_listed_twice_and_one_id_given_twice(folder):

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
+from fluorosam_cli.anatomy.structures import names
 from fluorosam_cli.artefacts import read_header, sha256_of, write_json
-from fluorosam_cli.contracts import Metrics, Shards
+from fluorosam_cli.contracts import Metrics, Run, Shards
 from fluorosam_cli.dataset.shard_writer import PackedImage, pack_mask, positions_to_bits, write_shard
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.evaluation.protocol import Protocol, score_scene
+from fluorosam_cli.evaluation.regions import region_of
 from fluorosam_cli.evaluation.samples import Row, RowFile, read_rows
 from fluorosam_cli.evaluation.sources import open_source
+from fluorosam_cli.evaluation.summary import Resampling, part_scores
 from fluorosam_cli.prediction.predictor import Predictor
 from tests.shapes import PHRASES, draw, write_shapes
 
@@ -70,6 +73,7 @@ def test_the_header_states_what_was_measured(evaluated, shards, tiny_checkpoint)
     assert data.sha256 == sha256_of(shards / "shards.json")
     assert (metrics.surface_unit, metrics.bootstrap_over) == ("mm", "cases")
     assert [scores.prompt for scores in metrics.prompts] == KINDS
+    assert read_header(evaluated / "run.json", Run).config["device"] in ("cpu", "cuda")  # not auto
 
 
 def test_every_structure_is_asked_for_in_every_way(evaluated, shards):
@@ -135,6 +139,19 @@ def test_means_by_region_group_and_view_are_those_of_their_rows(evaluated):
     assert parts["group", "lungs"].iou.mean == pytest.approx(np.mean(lungs), abs=1e-6)
     assert {name for of, name in parts if of == "region"} == {"chest", "abdomen"}
     assert parts["view", "pa"].masks == len(text)
+
+
+def test_every_structure_has_a_region():
+    assert "other" not in {region_of(name) for name in names()}
+    found = [region_of(name) for name in ("lumbar_spine", "small_bowel", "phalanges_feet_left", "k_wire")]
+    assert found == ["spine", "abdomen", "lower limb", "tools"]
+
+
+def test_a_view_of_a_single_image_is_no_part():
+    """One's own images have their names for views."""
+    rows = [row(image)._replace(view=view) for image, view in enumerate(["pa", "pa", "p2"])]
+    parts = part_scores({"text": rows}, Resampling.of(rows, seed=0), "mm")
+    assert [part.name for part in parts if part.of == "view"] == ["pa"]
 
 
 def test_clicks_needed_follow_from_the_rows(evaluated):
@@ -207,6 +224,7 @@ def test_the_report_needs_nothing_else(evaluated):
     assert pictures.count("data:image/jpeg;base64,") == sum(min(3, count) for count in masks.values()) > 0
     assert "left lung" in page.lower()
     assert "bootstrap over cases" in page
+    assert "HD95 in mm by the pixel spacing of the images" in page
 
 
 def test_killed_and_resumed_gives_the_same_bytes(fluoro, tiny_checkpoint, tmp_path):
@@ -250,17 +268,19 @@ def row(image, structure="heart"):
 def test_rows_survive_the_file(tmp_path):
     path = tmp_path / "samples.csv"
     with RowFile(path) as file:
-        assert file.next_image == 0
+        assert file.scored == set()
         file.append([row(0), row(0, "liver")])
         file.append([row(2)])
-    first, _, last = read_rows(path)
+        file.append([row(3)])
+    first, _, last, _ = read_rows(path)
     assert first.phrase == 'cor, "the heart"'
     assert (first.presence, first.iou, first.predicted_iou, first.dice) == (None, 0.5, -0.125, 0.666667)
     assert (last.image, last.start, last.clicks, last.hd95, last.unit) == (2, "text", 2, 3.5, "mm")
-    with RowFile(path) as file:  # image 2 may be incomplete: it is scored again
-        assert file.next_image == 2
-        file.append([row(2)])
-    assert [r.image for r in read_rows(path)] == [0, 0, 2]
+    with RowFile(path) as file:  # image 3 may be incomplete: it is scored again
+        assert file.scored == {0, 2}
+        file.append([row(3)])
+        file.append([row(1)])
+    assert [r.image for r in read_rows(path)] == [0, 0, 1, 2, 3]
 
 
 def write_one(folder, image, inner_hw, masks, absent=()):
@@ -320,6 +340,7 @@ def test_an_image_that_shows_nothing_is_asked_for_what_is_absent(predictor, tmp_
         (("CHECKPOINT", "SHARDS", "--phrases", "some"), "some"),
         (("CHECKPOINT", "SHARDS", "--device", "tpu"), "--device tpu"),
         (("CHECKPOINT", "SHARDS", "--prompts", "text,scribble"), "--prompts scribble: not known"),
+        (("CHECKPOINT", "SHARDS", "--prompts", "points", "--clicks", "0"), "leaves nothing of clicks alone"),
         (("CHECKPOINT",), "1 arguments given, expected: CHECKPOINT DATA"),
         (("--model", "unet:x.pth", "SHARDS"), "unet is not a kind of weights"),
         (("--model", "fluorosam:x.ckpt", "SHARDS"), "no published format"),

@@ -9,7 +9,9 @@ from PIL import Image
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Metrics
 from fluorosam_cli.errors import FluoroError
+from fluorosam_cli.evaluation import sources
 from fluorosam_cli.evaluation.sources import open_source, read_prompts
+from fluorosam_cli.prediction.images import read_radiograph
 from tests.shapes import draw
 
 QUICK = ("--prompts", "text,box", "--noc", 0)
@@ -67,6 +69,22 @@ def test_bad_masks_are_named_and_the_rest_is_scored(fluoro, tiny_checkpoint, fol
     assert code == 1
     assert "--strict" in err
     assert not (tmp_path / "strict/metrics.json").exists()
+
+
+def test_an_image_that_could_not_be_read_is_tried_again(fluoro, tiny_checkpoint, folder, tmp_path, monkeypatch):
+    def without_extra(path):
+        if path.stem == "p0":
+            raise FluoroError(f"{path}: needs an extra", "install it")
+        return read_radiograph(path)
+
+    words = ("eval", tiny_checkpoint, folder, *QUICK, "-o")
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "read_radiograph", without_extra)
+        assert fluoro(*words, tmp_path / "resumed")[0] == 1
+    assert fluoro(*words, tmp_path / "resumed", "--resume")[0] == 0
+    assert fluoro(*words, tmp_path / "whole")[0] == 0
+    for name in ("samples.csv", "metrics.json", "report.html"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_coco_gives_what_the_folder_gives(folder, tmp_path):

@@ -10,7 +10,7 @@ from tests.model.test_fluorosam import CPU, TEXT_DIM, save
 
 
 def small_copy(name):
-    """A preset's configuration, with its smallest sister as the backbone and a small input."""
+    """A preset's configuration, at a small input unless it has one."""
     config = preset(name, TEXT_DIM)
     return config if name == "tiny" else config.model_copy(update={"image_size_px": 224, "grid_px": 16})
 
@@ -22,7 +22,8 @@ def test_adapters_change_nothing_until_trained_and_take_all_of_the_encoders_grad
     save(model, tmp_path / "plain")
     config = model.config.model_copy(update={"adapters": True})
     encoder = TextEncoderConfig(name="minilm", revision="x", dim=TEXT_DIM)
-    start = Start(config, [], torch.zeros(0, config.embedding_dim), None, encoder, model.text_head.state_dict(), {})
+    head = model.text_head.state_dict()
+    start = Start(config, [], torch.zeros(0, config.embedding_dim), None, encoder, head, {}, [])
     adapted = build(start, Origin(checkpoint=tmp_path / "plain", freeze_encoder=True, adapters=True), 0, False).eval()
     image = torch.rand(1, 3, model.config.image_size_px, model.config.image_size_px)
     with torch.no_grad():

@@ -107,7 +107,7 @@ class Danger:
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, writer):
-    model = FluoroSAM(preset("tiny", 8))
+    model = FluoroSAM(preset("swin-t-448", 8))
     path, witness = tmp_path / "evil.pth", tmp_path / "was-run"
     state = {"mask_decoder.iou_token.weight": Danger(witness)}
     torch.save(state, path) if writer == "torch" else path.write_bytes(pickle.dumps(state))
@@ -131,6 +131,8 @@ def test_files_that_fit_nothing(tmp_path):
         load_foreign(model, tmp_path / "list.pth")
     with pytest.raises(FluoroError, match="no such file"):
         load_backbone(model, str(tmp_path / "absent.safetensors"))
+    with pytest.raises(FluoroError, match="tiny has no backbone of timm's"):
+        load_backbone(model, "ms_in1k")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -150,12 +152,15 @@ def test_a_pretrained_backbone_from_a_file(tmp_path, suffix):
 
 
 def test_a_tag_without_a_connection(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = FluoroSAM(preset("swin-t-448", 8))
     with pytest.raises(FluoroError, match=r"swin_tiny_patch4_window7_224\.ms_in1k: cannot be had"):
         load_backbone(model, "ms_in1k")
     with pytest.raises(FluoroError, match="cannot be had"):
         load_backbone(model, "no_such_tag")
+    monkeypatch.setenv("FLUORO_OFFLINE", "1")
+    with pytest.raises(FluoroError, match="not downloaded, FLUORO_OFFLINE is set"):
+        load_backbone(model, "ms_in1k")
 
 
 def test_wrapped_state_dicts(tmp_path):

@@ -2,8 +2,7 @@
 
 import torch
 
-from fluorosam_cli.model.image_encoder import _without_batch_statistics
-from fluorosam_cli.model.resnet import BLOCKS, STEM, WIDTHS, HalfResNet18t
+from fluorosam_cli.model.resnet import BLOCKS, STEM, WIDTHS, HalfResNet18t, group_norm
 
 
 @torch.no_grad()
@@ -16,11 +15,11 @@ def test_it_is_timms():
         layers=(BLOCKS,) * 4,
         channels=WIDTHS,
         stem_width=STEM[1],
+        norm_layer=lambda channels, **_: group_norm(channels),
         zero_init_last=False,
         features_only=True,
         out_indices=(1, 2, 3, 4),
     )
-    theirs = _without_batch_statistics(theirs)
     assert theirs.feature_info.channels() == list(WIDTHS)
     ours = HalfResNet18t()
     ours.load_state_dict(theirs.state_dict())

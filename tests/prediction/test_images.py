@@ -122,6 +122,37 @@ def test_volume_files_are_pictures_of_rows_and_columns(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("to_right", "to_bottom", "said"),
+    [
+        ("L", "I", ""),
+        ("R", "I", "mirror the image first"),
+        ("R", "S", "turn it by half first"),
+        ("L", "S", "turn it by half and mirror it first"),
+        ("R", "A", ""),  # what writers put that know nothing: no radiograph shows this plane
+        ("L", "P", ""),
+        ("P", "I", ""),  # lateral
+    ],
+)
+def test_volume_files_that_hang_otherwise_are_told_of(tmp_path, to_right, to_bottom, said):
+    import nibabel
+
+    towards = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+    rows, columns = towards[to_right], towards[to_bottom]
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose([rows, columns, np.cross(rows, columns)])
+    nibabel.save(nibabel.Nifti1Image(DEEP.T[..., None], affine), tmp_path / "a.nii.gz")
+    lps = (np.diag([-1, -1, 1]) @ affine[:3, :2]).T
+    directions = " ".join(f"({','.join(map(str, axis))})" for axis in lps)
+    lines = ("NRRD0005", "type: uint16", "dimension: 2", f"sizes: {DEEP.shape[1]} {DEEP.shape[0]}", "encoding: raw")
+    more = ("endian: little", "space: left-posterior-superior", f"space directions: {directions}")
+    (tmp_path / "a.nrrd").write_bytes("\n".join((*lines, *more, "", "")).encode() + DEEP.astype("<u2").tobytes())
+    for name in ("a.nii.gz", "a.nrrd"):
+        read = read_radiograph(tmp_path / name, invert=False)
+        np.testing.assert_array_equal(read.pixels, DEEP)
+        assert [remark.endswith(said) for remark in read.remarks] == [True] * bool(said)
+
+
 @pytest.mark.parametrize(("skip", "before"), [("-1", b"of another format"), ("3", b"abc")])
 def test_a_header_may_lie_beside_its_pixels_and_skip_bytes(tmp_path, skip, before):
     (tmp_path / "a.bin").write_bytes(before + DEEP.astype("<u2").tobytes())

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -162,6 +161,43 @@ def test_stdin_is_an_image_like_others(fluoro, tiny_checkpoint, tmp_path, monkey
     assert piped.model_copy(update={"image": read.image}) == read
 
 
+def test_a_piped_image_is_resumed(fluoro, tiny_checkpoint, tmp_path, monkeypatch):
+    import io
+    import sys
+
+    data = (tmp_path / "img.png").read_bytes()
+    for words, skipped in (((), 0), (("--resume",), 1)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        code, _, err = fluoro("predict", "-", "heart", "--model", tiny_checkpoint, "-o", "out", *words)
+        assert code == 0, err
+        assert json.loads((tmp_path / "out/run.json").read_text())["skipped"] == skipped
+
+
+def test_a_header_means_that_everything_is_there(fluoro, tiny_checkpoint, tmp_path, monkeypatch):
+    """A kill before the header: whatever the header would promise has been written."""
+
+    def killed(path, model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fluorosam_cli.prediction.write.write_json", killed)
+    line = ("predict", "img.png", "heart", "--format", "coco", "--model", tiny_checkpoint)
+    code, _, err = fluoro(*line, "-o", "out")
+    assert (code, (tmp_path / "out/coco.json").is_file()) == (130, True)
+    assert "hint: run the same command with --resume" in err
+    assert "hint" not in fluoro(*line)[2]  # another call would get another folder
+
+
+def test_what_is_odd_about_an_image_is_in_its_prediction(fluoro, tiny_checkpoint, tmp_path):
+    write_cine(tmp_path / "a.dcm", 2, (40, 40), PatientOrientation=["R", "F"])
+    code, out, err = fluoro("predict", "a.dcm", "heart", "--model", tiny_checkpoint, "-o", "out", "--json")
+    assert code == 0, err
+    for prediction in json.loads(out)["predictions"]:
+        (remark,) = prediction["remarks"]
+        assert "its right is the patient's right" in remark
+    header = read_header(tmp_path / "out/a-frame-0002/prediction.json", Prediction)
+    assert header.remarks == [remark]
+
+
 def test_other_formats_hold_the_same_masks(fluoro, tiny_checkpoint, tmp_path):
     import nibabel
     from pycocotools.coco import COCO
@@ -206,24 +242,6 @@ def test_the_largest_part_is_kept():
     assert not largest_part(np.zeros((5, 5), bool)).any()
 
 
-def test_stacks_need_frames(fluoro, tiny_checkpoint, tmp_path):
-    pages = [Image.open("img.png"), Image.open("img.png").rotate(180)]
-    pages[0].save("pages.tif", save_all=True, append_images=pages[1:])
-    line = ("predict", "pages.tif", "heart", "--model", tiny_checkpoint, "-o", "out")
-    code, _, err = fluoro(*line)
-    assert (code, (tmp_path / "out").exists()) == (1, False)
-    assert "holds 2 pages or slices" in err
-    assert fluoro(*line, "--frames", "2-1")[0] == 2
-    assert fluoro(*line, "--frames", "3")[0] == 1
-    code, _, err = fluoro(*line, "--frames", "2", "--tta")
-    assert code == 0, err
-    assert read_header(tmp_path / "out/prediction.json", Prediction).frame == 2
-    code, _, err = fluoro(*line[:-1], "both", "--frames", "all")
-    assert code == 0, err
-    folders = ["pages-frame-0001", "pages-frame-0002"]
-    assert sorted(p.parent.name for p in (tmp_path / "both").glob("*/prediction.json")) == folders
-
-
 def test_absence_is_said(fluoro, tiny_checkpoint, tmp_path):
     """Whatever the random weights answer, stderr says what prediction.json says."""
     code, _, err = fluoro("predict", "img.png", "heart", "liver", "spine", "--model", tiny_checkpoint, "-o", "out")
@@ -233,60 +251,6 @@ def test_absence_is_said(fluoro, tiny_checkpoint, tmp_path):
         text = header.prompts[mask.prompt].text
         said = f'"{text}": not in this image (presence {mask.presence:.2f})' in err
         assert said == (mask.presence < 0.5)
-
-
-def test_a_folder_gives_a_folder_each(fluoro, tiny_checkpoint, tmp_path):
-    (tmp_path / "images").mkdir()
-    for name in ("a.png", "b.png", "b.jpg"):
-        Image.open("img.png").save(tmp_path / "images" / name)
-    (tmp_path / "images/bad.png").write_text("not an image")
-    (tmp_path / "images/readme.txt").write_text("passed over")
-    code, out, err = fluoro("predict", "images", "heart", "--model", tiny_checkpoint)
-    assert code == 1
-    assert "bad.png: not a readable" in err
-    folder = tmp_path / "predictions/images-001"
-    assert out.strip() == "predictions/images-001"
-    assert sorted(p.parent.name for p in folder.glob("*/prediction.json")) == ["a", "b.jpg", "b.png"]
-    code, out, err = fluoro("predict", "images/*.png", "heart", "--model", tiny_checkpoint, "-o", "some")
-    assert code == 1
-    assert (tmp_path / "some/a/prediction.json").read_bytes() == (folder / "a/prediction.json").read_bytes()
-    (tmp_path / "images/bad.png").unlink()
-    (tmp_path / "some/b/prediction.json").unlink()
-    code, out, err = fluoro("predict", "images", "heart", "--model", tiny_checkpoint, "-o", "some", "--resume")
-    assert code == 1
-    assert "image = 'images/*.png', now 'images'" in err
-
-
-def test_a_resumed_call_writes_what_an_unbroken_one_does(fluoro, tiny_checkpoint, tmp_path):
-    (tmp_path / "images").mkdir()
-    for name in "abc":
-        shutil.copy("img.png", f"images/{name}.png")
-    line = ("predict", "images", "heart", "--model", tiny_checkpoint, "-o", "out", "--format", "coco")
-    assert fluoro(*line)[0] == 0
-
-    def written():
-        paths = (path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "run.json")
-        return {path: path.read_bytes() for path in paths}
-
-    whole = written()
-    for name in ("b/prediction.json", "c/heart.png", "c/prediction.json", "coco.json"):
-        (tmp_path / "out" / name).unlink()
-    code, out, err = fluoro(*line, "--resume", "--json")
-    assert code == 0, err
-    assert json.loads(out)["images"] == 2
-    assert written() == whole
-
-
-def test_a_name_that_is_no_text_is_refused(fluoro, tiny_checkpoint, tmp_path):
-    (tmp_path / "images").mkdir()
-    for name in (b"a.png", b"b\xff.png", b'c "d"\n.png'):
-        shutil.copy("img.png", os.fsencode(tmp_path / "images") + b"/" + name)
-    code, _, err = fluoro("predict", "images", "heart", "--model", tiny_checkpoint, "-o", "out")
-    assert code == 1
-    assert "b?.png: its name is not UTF-8" in err
-    assert "Traceback" not in err
-    there = sorted((tmp_path / "out").glob("*/prediction.json"))
-    assert [read_header(path, Prediction).image for path in there] == ["a.png", 'c "d"\n.png']
 
 
 def test_an_earlier_result_stays_when_the_next_cannot_be_made(fluoro, tiny_checkpoint, tmp_path):
@@ -302,6 +266,10 @@ def test_dry_run_writes_nothing(fluoro, tiny_checkpoint, tmp_path):
     assert code == 0, err
     assert {"dry_run": True, "images": 1, "prompts": 2}.items() <= json.loads(out).items()
     assert [p.name for p in tmp_path.iterdir()] == ["img.png"]
+    for words, problem in ((("--threshold", 2), "threshold 2"), (("--mask", "none.png"), "none.png")):
+        code, out, err = fluoro("predict", "img.png", "heart", *words, "--model", tiny_checkpoint, "--dry-run")
+        assert code != 0
+        assert problem in err
 
 
 @pytest.mark.parametrize(
@@ -376,28 +344,6 @@ def test_the_builtin_checkpoint_is_the_default(fluoro, tiny_checkpoint, tmp_path
         assert fluoro("predict", "img.png", "heart", *words, "-o", name)[0] == 0
         found.append((tmp_path / name / "prediction.json").read_bytes())
     assert found[0] == found[1] == found[2]
-
-
-def test_two_images_whose_results_would_be_called_alike(fluoro, tiny_checkpoint, tmp_path):
-    (tmp_path / "in").mkdir()
-    write_cine(tmp_path / "in" / "film.dcm", 2, (40, 40))
-    shutil.copy("img.png", tmp_path / "in" / "film-frame-0002.png")
-    code, _, err = fluoro("predict", "in", "heart", "--model", tiny_checkpoint, "-o", "p")
-    assert code == 1
-    assert "film-frame-0002" in err
-    assert not (tmp_path / "p").exists()
-
-
-def test_where_no_image_can_be_written_there_is_no_folder(fluoro, tiny_checkpoint, tmp_path):
-    (tmp_path / "in").mkdir()
-    for name in "ab":
-        shutil.copy("img.png", tmp_path / "in" / f"{name}.png")
-    code, out, err = fluoro(
-        "predict", "in", "heart", "--format", "dicom-seg", "--model", tiny_checkpoint, "-o", "p", "--json"
-    )
-    assert (code, out) == (1, "")
-    assert "none of its images" in err
-    assert not (tmp_path / "p").exists()
 
 
 def test_overlay_marks_the_mask_and_nothing_else():

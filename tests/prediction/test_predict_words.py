@@ -10,7 +10,7 @@ from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Checkpoint, Prompt
 from fluorosam_cli.dataset.user_images import structure_of
 from fluorosam_cli.model.checkpoint import HEADER, find_checkpoint
-from fluorosam_cli.prediction.understanding import mask_stem, understand
+from fluorosam_cli.prediction.understanding import mask_stem, parted, understand
 from fluorosam_cli.prediction.write import mask_names
 from fluorosam_cli.text.phrases import names
 
@@ -80,6 +80,21 @@ def test_what_the_model_has_not_learnt_is_said(fluoro, tmp_path):
     assert code == 0, err
     assert '"mandible": this model has not been trained on it' in err
     assert '"heart": this model' not in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("left femur and tibia", ["femur_left", "tibia_left"]),
+        ("left femur, right tibia and fibula", ["femur_left", "tibia_right", "fibula"]),
+        ("left and right femur and tibia", ["femora", "tibia"]),
+        ("left femur and bilateral tibia", ["femur_left", "tibia"]),
+        ("left femur and both tibiae", ["femur_left", "tibia"]),
+        ("femur and left tibia", ["femora", "tibia_left"]),
+    ],
+)
+def test_a_lists_side_is_nobody_elses(typed, meant):
+    assert [understand(part).structures for part in parted(typed)] == [(name,) for name in meant]
 
 
 @pytest.mark.parametrize(("words", "how"), [("right left lung", "unknown"), ("left and right lung", "known")])

@@ -8,6 +8,7 @@ from fluorosam_cli.model import preprocess
 from fluorosam_cli.model.checkpoint import load_checkpoint
 from fluorosam_cli.model.fluorosam import Prompts
 from fluorosam_cli.prediction.predictor import ImagePrompt, Predictor, choose_device
+from fluorosam_cli.prediction.tta import LOOKS
 from fluorosam_cli.text.encoder import load_text_encoder
 
 
@@ -131,6 +132,29 @@ def test_coordinates_go_there_and_back(shape):
         found_y, found_x = np.unravel_index(back.argmax(), back.shape)
         assert abs(found_x - x) <= 0.5 + 0.6 / frame.scale
         assert abs(found_y - y) <= 0.5 + 0.6 / frame.scale
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_a_look_goes_there_and_back(look):
+    """A blob lies in the look where its point does, drawn as an image or as logits, and back where it was."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    blob = torch.exp(-((x - 70) ** 2 + (y - 30) ** 2) / 50)
+
+    def middle(square):
+        return torch.stack([(square * x).sum(), (square * y).sum()]) / square.sum()
+
+    seen = look.points(torch.tensor([[70.0, 30.0]]), 96)[0]
+    assert torch.allclose(middle(look.image(blob)), seen, atol=0.2)
+    turned = look.mask_input(blob[None, None])
+    assert torch.allclose(middle(turned[0, 0]), seen, atol=0.2)
+    assert torch.allclose(look.undone(turned)[0, 0], blob, atol=0.03)
+
+
+def test_several_looks_are_another_answer_of_the_same_size(predictor):
+    image, prompt = picture(61, 97), ImagePrompt("heart", [[70, 20]], [1])
+    one, several = (predictor.set_image(image, tta).predict_batch([prompt])[0] for tta in (False, True))
+    assert several.mask.shape == one.mask.shape
+    assert np.abs(several.logits - one.logits).max() > 1e-4
 
 
 def test_threshold_moves_the_mask(tiny_checkpoint):

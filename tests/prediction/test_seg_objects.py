@@ -50,6 +50,20 @@ def test_a_segment_for_each_mask(fluoro, tiny_checkpoint, tmp_path):
     assert referenced.ReferencedSOPInstanceUID == source.SOPInstanceUID
 
 
+def test_the_same_call_gives_the_same_object_and_another_one_another(fluoro, tiny_checkpoint, tmp_path):
+    path = write(tmp_path / "a.dcm", picture(), DX, **STUDY)
+    found = []
+    for number, threshold in enumerate((1e-6, 1e-6, 0.5)):
+        words = ("--box", "5,5,30,30", "--threshold", threshold, "--format", "dicom-seg", "-o", tmp_path / str(number))
+        assert fluoro("predict", path, *words, "--model", tiny_checkpoint)[0] == 0
+        found.append(tmp_path / str(number) / "masks.dcm")
+    assert found[0].read_bytes() == found[1].read_bytes()
+    one, other = dcmread(found[0]), dcmread(found[2])
+    assert (one.ContentDate, one.ContentTime) == (STUDY["StudyDate"], STUDY["StudyTime"])
+    assert one.SOPInstanceUID != other.SOPInstanceUID
+    assert one.SeriesInstanceUID != other.SeriesInstanceUID
+
+
 def test_one_object_for_each_frame_of_a_film(fluoro, tiny_checkpoint, tmp_path):
     path = write(tmp_path / "a.dcm", picture(12, 3), XA, **STUDY)
     code, _, err = fluoro(

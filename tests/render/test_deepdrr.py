@@ -10,7 +10,9 @@ import pytest
 
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.carm import CArm
-from fluorosam_cli.render import deepdrr, physics
+from fluorosam_cli.render import deepdrr, physics, render
+from fluorosam_cli.render.settings import Aim, Physics, Settings
+from tests.geometry.test_views import BODY
 
 PRESENT = importlib.util.find_spec("deepdrr") is not None
 
@@ -59,6 +61,18 @@ def test_everything_happens_on_the_gpu_asked_for_whichever_the_thread(monkeypatc
         pool.submit(projector.close).result()
     assert {name for name, _ in called} >= {"Volume", "Projector", "initialize", "project", "free"}
     assert {number for _, number in called} == {1}
+
+
+def test_views_of_a_part_of_the_bodys_depth_are_not_among_those_drawn(monkeypatch):
+    monkeypatch.setattr(render, "load_body", lambda *_: SimpleNamespace(scanned=BODY))
+    drawn = {}
+    for other in (False, True):
+        settings = Settings(seed=0, aim=Aim(1, 32), physics=Physics(deepdrr=other))
+        _, possible, _ = render._loaded(SimpleNamespace(case=SimpleNamespace(name="body")), 0, settings)
+        drawn[other] = {view.name for view in possible}
+    assert {"pelvis_ap", "hand_pa_left"} <= drawn[False]
+    assert "pelvis_ap" in drawn[True]
+    assert "hand_pa_left" not in drawn[True]
 
 
 @pytest.mark.gpu

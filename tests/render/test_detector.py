@@ -205,6 +205,18 @@ def test_scattered_quanta_make_noise_too():
     assert (total - smooth).var() / smooth.mean() == pytest.approx(primary.var() / primary.mean(), rel=0.03)
 
 
+def test_a_blurred_edge_has_the_noise_of_the_quanta_that_reach_it():
+    """Of one energy, each quantum adds the same signal: variance is in proportion to the mean, also in the penumbra."""
+    mass = slab("bone", np.where(np.arange(60) < 30, 100.0, 0.0), (4000, 60))
+    exposure = Exposure(80, 4, energy_kev=50.0, focal_spot_mm=1.2)
+    panel = Detector(electronic_noise_kev=0, scintillator_h_mm2=0)
+    rng = np.random.default_rng(2)
+    field = expose(mass, exposure, Geometry(0.1, 1000, 500), rng, panel, without=COUNTED - {"blur"}).astype(np.float64)
+    penumbra = field[:, 26:34]  # of 12 pixels
+    assert 0.1 < penumbra.mean(axis=0).min() < 0.3
+    assert penumbra.var(axis=0) / penumbra.mean(axis=0) == pytest.approx(field[:, 50:].var() / 1.0, rel=0.1)
+
+
 def test_electronic_noise_is_not_smoothed():
     panel = Detector(electronic_noise_kev=300)
     dark = slab("bone", 1000, (200, 200))

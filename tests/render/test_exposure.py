@@ -6,6 +6,7 @@ from fluorosam_cli.geometry.views import standard_views
 from fluorosam_cli.render import physics
 from fluorosam_cli.render.exposure import TERMS, Exposure, check_terms, draw_exposure, technique_for, techniques
 from fluorosam_cli.render.scatter import GRID_RATIOS
+from tests.render.beams import air_kerma_ugy
 
 
 def drawn(view: str, count: int = 200, size: int = 512) -> list[Exposure]:
@@ -39,7 +40,7 @@ def test_usual_exposures_give_a_usual_detector_dose():
         for exposure in drawn(view, 30):
             spectrum = physics.tube_spectrum(exposure.kvp, exposure.filtration_mm_al, exposure.filtration_mm_cu)
             behind = physics.filtered(spectrum, {"water": 10 * g_cm2})
-            dose = physics.air_kerma_ugy(behind) * exposure.mas * (1000 / distance_mm) ** 2
+            dose = air_kerma_ugy(behind) * exposure.mas * (1000 / distance_mm) ** 2
             assert 0.3 < dose < 30, (view, exposure, dose)
 
 
@@ -52,8 +53,7 @@ def test_the_technique_decides_about_the_grid():
 
 
 def test_every_standard_view_has_the_technique_of_a_body_part():
-    names = {view.name for view in standard_views()}
-    assert {name for name in names if technique_for(name).part == "trunk"} == set()
+    assert not [view.name for view in standard_views() if technique_for(view.name) is techniques()[-1]]
 
 
 def test_fields_are_within_a_tenth_of_the_image_or_outside():

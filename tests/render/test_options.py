@@ -8,6 +8,7 @@ from PIL import Image
 
 from fluorosam_cli.artefacts import read_header
 from fluorosam_cli.contracts import Views
+from fluorosam_cli.render import TERMS
 from tests.render.chest import views_of
 
 
@@ -83,6 +84,20 @@ def test_the_defaults_given_are_the_defaults(cases, tmp_path, fluoro):
     assert fluoro(*words, "--resume")[0] == 1, "512 is another size"
 
 
+def test_tools_on_more_pixels_than_they_can_be_projected_on_are_refused_before_anything_is_made(
+    cases, tmp_path, fluoro
+):
+    tools = ("--tools-per-view", "0-4", "-o", tmp_path / "views", "--dry-run")
+    pose = {"intrinsic": [[9000, 0, 4000], [0, 9000, 1000], [0, 0, 1]], "width": 8192, "height": 2049}
+    pose["camera_from_world"] = np.eye(4).tolist()
+    (tmp_path / "poses.json").write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose]}))
+    for words, found in ((("--size", 5000), "5000 x 5000"), (("--poses", tmp_path / "poses.json"), "8192 x 2049")):
+        code, _, err = fluoro("render", cases, *words, *tools)
+        assert code == 2
+        assert f"{found} pixels: with tools at most 16777216 fit, 4096 x 4096\nhint: take a smaller size" in err
+    assert fluoro("render", cases, "--size", 4096, *tools)[0] == 0
+
+
 def test_a_pose_for_a_case_that_is_not_there_is_refused(cases, tmp_path, fluoro):
     pose = {"case": "nobody", "intrinsic": [[900, 0, 20], [0, 900, 20], [0, 0, 1]], "width": 40, "height": 40}
     pose["camera_from_world"] = np.diag([1.0, 1, 1, 1]).tolist()
@@ -90,6 +105,34 @@ def test_a_pose_for_a_case_that_is_not_there_is_refused(cases, tmp_path, fluoro)
     code, _, err = fluoro("render", cases, "--poses", tmp_path / "poses.json", "-o", tmp_path / "views")
     assert code == 2
     assert "no case is called nobody" in err
+
+
+def test_with_deepdrr_the_header_says_so_and_what_it_leaves_out(cases, tmp_path, fluoro, monkeypatch):
+    class StandIn:
+        def __init__(self, *_):
+            self.close = list
+
+        def transmission(self, intrinsic, camera_from_world, width, height, *_):
+            return np.ones((height, width), np.float32)
+
+    monkeypatch.setattr("fluorosam_cli.render.deepdrr.require_deepdrr", lambda: None)
+    monkeypatch.setattr("fluorosam_cli.render.body.DeepDrr", StandIn)
+    monkeypatch.setattr("fluorosam_cli.render.render.version", {"deepdrr": "1.2.3"}.get)
+    words = ("--projector", "deepdrr", "--views", 2, "--size", 32, "--device", "cpu", "-o", tmp_path / "views")
+    assert fluoro("render", cases / "one", *words)[0] == 0
+    header = read_header(tmp_path / "views" / "views.json", Views)
+    assert (header.projector.name, header.projector.version, header.without) == ("deepdrr", "1.2.3", sorted(TERMS))
+    assert header.projector.materials == ["air", "soft tissue", "bone"]
+    pose = {"intrinsic": [[100, 0, 16], [0, 100, 16], [0, 0, 1]], "width": 32, "height": 32, "farthest_mm": 900}
+    pose |= {"name": "mine", "camera_from_world": np.eye(4).tolist()}
+    (tmp_path / "poses.json").write_text(json.dumps({"format": "fluoro.poses/1", "poses": [pose]}))
+    for views, said in (
+        (("--view", "chest_pa", "--view", "hand_pa_left"), "hand_pa_left"),
+        (("--poses", tmp_path / "poses.json"), f"{tmp_path}/poses.json: pose 1 (mine)"),
+    ):
+        code, _, err = fluoro("render", cases, "--projector", "deepdrr", "--dry-run", *views)
+        assert code == 2
+        assert f"error: --projector deepdrr shows the body at every depth, unlike {said}\nhint:" in err
 
 
 def test_what_is_left_out_is_not_in_the_record_either(cases, tmp_path, fluoro):

@@ -80,14 +80,11 @@ def test_tools_on_cuda_agree_with_those_on_the_cpu(cuda):
             view.camera_from_world,
             96,
             96,
-            tissue=Projector(hu, labels, centred(hu.shape), OUTPUTS, table(), device=device),
-            device=device,
+            Projector(hu, labels, centred(hu.shape), OUTPUTS, table(), device=device),
         )
         for device in ("cpu", cuda)
     )
     assert cpu.masks.any(axis=(1, 2)).all()
-    assert cpu.displaced_g_cm2 is not None
-    assert gpu.displaced_g_cm2 is not None
     assert np.allclose(cpu.mass_g_cm2, gpu.mass_g_cm2, atol=1e-3)
     assert np.allclose(cpu.displaced_g_cm2, gpu.displaced_g_cm2, atol=1e-3)
     assert (cpu.masks != gpu.masks).mean() < 1e-3

@@ -43,10 +43,10 @@ def test_scatter_grows_with_thickness_field_and_voltage_and_falls_with_the_gap()
 @pytest.mark.parametrize("kvp", [70, 120])
 @pytest.mark.parametrize("gap_cm", [10, 20, 30])
 def test_an_air_gap_acts_as_if_scatter_came_from_a_point_in_the_patient(kvp, gap_cm):
-    """Sorenson and Floch, Med Phys 12:308 (1985): 15 to 20 cm in front of the exit surface."""
+    """Sorenson and Floch, Med Phys 12:308 (1985): 15 to 20 cm in front of the exit surface; ours is up to 8 deeper."""
     share = ratio(kvp, 200, 20, 10 * gap_cm) / ratio(kvp, 200, 20, 0)
     source_cm = gap_cm * np.sqrt(share) / (1 - np.sqrt(share))
-    assert 13 < source_cm < 28
+    assert 21 < source_cm < 28
 
 
 def test_scatter_hardly_depends_on_the_pixels():

@@ -73,10 +73,19 @@ def carm(seen_from="source", size=SIZE, pixel=0.6, primary=25.0, secondary=-15.0
     )  # fmt: skip
 
 
-def project(tools, view=None, **options):
-    view = view or carm()
+def tissue_block(hu, threads=1):
+    matrix = np.diag([1.0, 2.0, 1.5, 1.0])
+    matrix[:3, 3] = -20, -30, -25
+    table = np.zeros((4096, 2), np.float32)
+    table[:, 0] = np.linspace(0.1, 2, 4096)
+    table[:, 1] = np.linspace(1, 0, 4096) ** 2
+    return Projector(hu, None, matrix, (), table, threads=threads)
+
+
+def project(tools, view=None, tissue=None, **options):
+    view, tissue = view or carm(), tissue or tissue_block(np.zeros((1, 1, 1), np.int16))
     size = view.detector_width_px, view.detector_height_px
-    return project_tools(tools, view.intrinsic, view.camera_from_world, *size, **options)
+    return project_tools(tools, view.intrinsic, view.camera_from_world, *size, tissue, **options)
 
 
 def chord_mm(projection, material="titanium"):
@@ -185,15 +194,6 @@ def test_orientation_overlap_and_sums():
     assert (twice.masks[0] == twice.masks[1]).all()
 
 
-def tissue_block(hu):
-    matrix = np.diag([1.0, 2.0, 1.5, 1.0])
-    matrix[:3, 3] = -20, -30, -25
-    table = np.zeros((4096, 2), np.float32)
-    table[:, 0] = np.linspace(0.1, 2, 4096)
-    table[:, 1] = np.linspace(1, 0, 4096) ** 2
-    return Projector(hu, None, matrix, (), table, threads=1)
-
-
 def test_tissue_gives_way_once():
     hu = np.random.default_rng(1).integers(-1000, 2000, (34, 30, 40)).astype(np.int16)
     projector, view = tissue_block(hu), carm()
@@ -230,9 +230,8 @@ def test_tissue_beyond_the_detector_is_not_in_the_image():
 
 def test_bytes_do_not_depend_on_threads():
     hu = np.random.default_rng(2).integers(-1000, 2000, (34, 30, 40)).astype(np.int16)
-    tissue = tissue_block(hu)
     tools = [placed(sphere(9.0)), placed(torus(14, 0.4), name="ring"), placed(cylinder(1, (-30, 0, 0), (30, 9, 9)))]
-    first, *others = (project(tools, tissue=tissue, threads=threads) for threads in (1, 2, 3))
+    first, *others = (project(tools, tissue=tissue_block(hu, threads)) for threads in (1, 2, 3))
     for other in others:
         assert first.mass_g_cm2.tobytes() == other.mass_g_cm2.tobytes()
         assert first.displaced_g_cm2.tobytes() == other.displaced_g_cm2.tobytes()

@@ -121,8 +121,7 @@ def check_plate(body, placed):
     points = np.concatenate([part.vertices_lps_mm for part in placed.parts])
     own = (points - matrix[:3, 3]) @ matrix[:3, :3]
     under = points[(np.abs(own[:, 1]) < 0.6) & (np.abs(own[:, 0]) < 6)]
-    if len(under) < 3:
-        return
+    assert len(under) > 3, placed.name
     distance, _ = KDTree(body.shape(placed.where.structure).points).query(under)
     depth = body.shape(placed.where.structure).depth.nearest(under)
     gap = np.where(depth > 0, depth, distance)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fluorosam_cli import cli
 from fluorosam_cli.artefacts import read_header, write_json
@@ -18,6 +19,7 @@ from fluorosam_cli.contracts import Checkpoint, Shards
 from fluorosam_cli.dataset.shards import ShardReader
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.model.checkpoint import load_checkpoint
+from fluorosam_cli.training import train
 from fluorosam_cli.training import words as training_words
 from fluorosam_cli.training.devices import Devices
 from fluorosam_cli.training.memory import with_advice
@@ -26,6 +28,7 @@ from fluorosam_cli.training.settings import TrainSettings, choose_precision, exc
 from fluorosam_cli.training.start import Origin
 from fluorosam_cli.training.train import Job, launch
 from fluorosam_cli.training.words import load_words
+from tests.dataset.test_loader import NothingAbsent
 from tests.groups import has_ended
 from tests.shapes import STRUCTURES, write_shapes
 
@@ -83,19 +86,14 @@ def rows(folder):
 
 
 def gradients(folder):
-    """All of them in one row, as the optimisers' first moments have them after a step."""
+    """All of them in one row, as the optimisers' first moments have them after a step, and averaged after several."""
     saved = torch.load(folder / "last/trainer.pt", weights_only=True, map_location="cpu")["optimiser"]
-    states = [*saved["Muon"]["state"].values(), *saved["AdamW"]["state"].values()]
+    states = [saved[part]["state"][key] for part in ("Muon", "AdamW") for key in sorted(saved[part]["state"])]
     return torch.cat([state.get("momentum", state.get("exp_avg")).flatten() for state in states])
 
 
 def assert_same_gradients(folder, other):
-    """The optimisers' first moments are averaged gradients."""
-    one, two = (torch.load(path / "last/trainer.pt", weights_only=True)["optimiser"] for path in (folder, other))
-    for part, moment in (("Muon", "momentum"), ("AdamW", "exp_avg")):
-        assert one[part]["state"].keys() == two[part]["state"].keys()
-        for key, state in one[part]["state"].items():
-            torch.testing.assert_close(state[moment], two[part]["state"][key][moment], atol=1e-5, rtol=1e-2)
+    torch.testing.assert_close(gradients(folder), gradients(other), atol=1e-5, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +289,48 @@ def test_fine_tuning_keeps_the_words(fluoro, shards, trained, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_fine_tuning_forgets_no_name(fluoro, shards, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "before")
+    header = read_header(folder / "best/checkpoint.json", Checkpoint)
+    names = [name for name in header.structures if name != "liver"]
+    write_json(folder / "best/checkpoint.json", header.model_copy(update={"structures": ["femur_left", *names]}))
+    line = ("train", shards, "--batch", 4, "--steps", 1, "--gpus", 0, "--no-tensorboard", "--from", folder)
+    code, _, err = fluoro(*line, "--exclude-structures", "heart", "-o", tmp_path / "run")
+    assert code == 0, err
+    assert ": 1 structures are new" in err
+    assert load_checkpoint(tmp_path / "run")[1].structures == ["femur_left", "liver", "lung_left", "lung_right"]
+
+
+def test_a_run_may_begin_with_the_weights_of_another_and_resumes_with_no_others(fluoro, shards, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "before")
+    line = ("train", shards, *ON_CPU, "--words", trained / "words", "--init", folder, "--steps", 1)
+    code, _, err = fluoro(*line, "-o", tmp_path / "run")
+    assert code == 0, err
+    assert "loaded" in err
+    found = folder / "best" / read_header(folder / "best/checkpoint.json", Checkpoint).weights
+    changed = load_file(found)
+    changed["mask_decoder.iou_token.weight"] += 1
+    save_file(changed, found)
+    code, _, err = fluoro(*line, "-o", tmp_path / "run", "--resume")
+    assert (code, "its inputs have changed" in err) == (1, True)
+
+
+def test_what_cannot_work_is_refused_before_the_words_are_learnt(fluoro, shards, tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    unvalidated = write_shapes(tmp_path / "unvalidated", splits=("train",))
+    missing = shutil.copytree(shards, tmp_path / "missing")
+    (missing / "val-00000.h5").unlink()
+    for folder, options, said in (
+        (shards, ("--init", tmp_path / "other.pth"), "nothing in it fits"),
+        (shards, ("--backbone-weights", "ms_in1k"), "tiny has no backbone of timm's"),
+        (shards, ("--backbone-weights", tmp_path / "none.pth"), "no such file"),
+        (unvalidated, ("--patience", 2), "has no validation images"),
+        (missing, (), "val-00000.h5: not found"),
+    ):
+        code, _, err = fluoro("train", folder, *ON_CPU, *options, "--dry-run", "-o", tmp_path / "run")
+        assert (code > 0, said in err) == (True, True), (said, err)
+
+
 def test_where_nothing_can_be_validated_the_newest_is_the_best(shards, small, tmp_path):
     """Livers alone are asked for, and the first validation image shows none."""
     assert STRUCTURES.index("liver") not in ShardReader(shards, "val")[0].structures
@@ -313,8 +353,10 @@ def test_held_out_structures_are_neither_shown_nor_named(fluoro, shards, tmp_pat
     assert load_words(run / "words").names == ["lung_left", "lung_right"]
     code, _, err = fluoro(*line, "--overwrite", "--exclude-structures", "hart")
     assert (code, "hart" in err) == (2, True)
-    (tmp_path / "names.txt").write_text("heart\nliver\n")
+    (tmp_path / "names.txt").write_text("heart\nliver\n", encoding="utf-8-sig")
     assert excluded([str(tmp_path / "names.txt"), "heart,lung_left"]) == ("heart", "liver", "lung_left")
+    many = tuple(f"vertebrae_{i:03}" for i in range(99))  # longer than a file's name may be
+    assert excluded([",".join(many)]) == many
 
 
 def test_path_lengths_are_learnt_where_the_shards_have_them(fluoro, shards, words, small, tmp_path):
@@ -332,6 +374,17 @@ def test_a_loss_that_is_no_number_names_its_images(shards, small, tmp_path):
     wild = replace(small, steps=9, recipe=replace(FLUORO, rounds=1, learning_rate=1e30))
     with pytest.raises(FluoroError, match=r"loss is (nan|inf) at step \d, from the images train\d/pa"):
         launch(Job(shards, tmp_path, wild, ONE))
+
+
+def test_the_images_named_are_those_that_were_shown(shards, small, tmp_path, monkeypatch):
+    """Not those that gave way to the next, as nothing could be asked of them."""
+    monkeypatch.setattr(train, "ShardReader", NothingAbsent)
+    exclude = tuple(name for name in STRUCTURES if name != "liver")
+    wild = replace(small, steps=9, exclude=exclude, recipe=replace(FLUORO, rounds=1, learning_rate=1e30))
+    with pytest.raises(FluoroError, match="from the images") as caught:
+        launch(Job(shards, tmp_path, wild, ONE))
+    assert "with liver" in caught.value.problem
+    assert "without" not in caught.value.problem
 
 
 def test_a_gradient_that_is_no_number_never_reaches_last(shards, small, tmp_path, monkeypatch):

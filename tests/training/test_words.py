@@ -149,6 +149,10 @@ def test_the_command_writes_a_folder_that_train_reads(fluoro, tmp_path, monkeypa
         "words.json", "words.safetensors", "run.json", "report.json", "report.md",
     }  # fmt: skip
     assert load_words(tmp_path / "words").names == ["kidney_left", "kidney_right", "spleen"]
+    lines = described / "descriptions.jsonl"
+    lines.write_text(lines.read_text().replace("lien", "milt"))
+    code, _, err = fluoro("words", described, "--preset", "tiny", "--report", "-o", tmp_path / "words", "--resume")
+    assert (code, "its inputs have changed" in err) == (1, True)
     code, _, err = fluoro("words", tmp_path / "none", "-o", tmp_path / "other")
     assert code == 1
     assert "descriptions.json" in err

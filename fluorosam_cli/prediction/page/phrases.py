@@ -10,7 +10,7 @@ from fluorosam_cli.anatomy.structures import groups, outlines
 from fluorosam_cli.anatomy.wording import normalised
 from fluorosam_cli.prediction.answers import Answer
 from fluorosam_cli.prediction.predictor import Predictor
-from fluorosam_cli.prediction.understanding import display_phrase, understand_for
+from fluorosam_cli.prediction.understanding import display_phrase, remarks_on, understand_for
 from fluorosam_cli.text import phrases
 from fluorosam_cli.text.tool_words import general_words, sized_words
 
@@ -22,7 +22,6 @@ Row = tuple[str, list[str], str, str, bool]  # normalised, its words, name, phra
 @dataclass(frozen=True)
 class Completion:
     phrase: str
-    name: str
     kind: str  # structure, group, outline or tool
     words: str  # the display name
     trained: bool  # whether the checkpoint has seen this name in training
@@ -56,22 +55,14 @@ def complete(typed: str, trained: Collection[str], n: int = MOST) -> list[Comple
 
 
 def remark(answer: Answer, predictor: Predictor) -> tuple[str | None, list[str]]:
-    """What the user should know about the words of an answer, in a sentence, and what may be asked instead."""
+    """What the user should know about the words of an answer, in sentences, and what may be asked instead."""
     text = answer.prompt.text
     if text is None:
         return None, []
     words = understand_for(predictor, text)
-    if words.how == "ambiguous":
-        return f"These words have several meanings; taken as {answer.asked}.", list(words.asked)
-    if words.how == "unknown":
-        near = list(dict.fromkeys(words.nearest))
-        return "No known name; the mask may be a guess." + " Did you mean one of these?" * bool(near), near
-    said = [f"Understood as {answer.asked}."] if words.how == "respelt" else []
-    if words.sides_of_picture:
-        said.append("Sides are the patient's, whose left is on the right of a frontal image.")
-    if answer.structure not in predictor.checkpoint.structures:
-        said.append("This model has not been trained on it; the mask may be a guess.")
-    return " ".join(said) or None, []
+    said = remarks_on(predictor, text) + [f"taken as {answer.asked}"] * (words.how == "ambiguous")
+    instead = {"ambiguous": words.asked, "unknown": words.nearest}.get(words.how, ())
+    return " ".join(f"{one[0].upper()}{one[1:]}." for one in said) or None, list(dict.fromkeys(instead))
 
 
 @cache
@@ -93,7 +84,7 @@ def _of(entries: Iterable[tuple[str, tuple[Phrase, ...]]]) -> list[Row]:
 
 
 def _completion(phrase: str, name: str, trained: Collection[str]) -> Completion:
-    return Completion(phrase, name, _kind(name), display_phrase(name), name in trained)
+    return Completion(phrase, _kind(name), display_phrase(name), name in trained)
 
 
 def _kind(name: str) -> str:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,8 +22,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from fluorosam_cli import __version__
-from fluorosam_cli.contracts import Model, Prompt
+from fluorosam_cli.contracts import Model, Prediction, Prompt
 from fluorosam_cli.errors import FluoroError
 from fluorosam_cli.geometry.boxes import box_of
 from fluorosam_cli.prediction.answers import answer_prompts
@@ -41,7 +39,7 @@ from fluorosam_cli.prediction.page.sessions import (
 )
 from fluorosam_cli.prediction.predictor import Predictor
 from fluorosam_cli.prediction.prompts import spelt_out
-from fluorosam_cli.prediction.write import HEADER, Segmented, rle_of, write_masks
+from fluorosam_cli.prediction.write import HEADER, Segmented, header_of, masks_of, rle_of, write_masks
 
 log = logging.getLogger("fluoro")
 
@@ -92,13 +90,7 @@ def create_app(
 
     @app.get("/api/about")
     def about() -> dict[str, object]:
-        return {
-            "version": __version__,
-            "preset": predictor.checkpoint.model.preset,
-            "step": predictor.checkpoint.step,
-            "command": page.command,
-            "upload_max_bytes": UPLOAD_MAX_BYTES,
-        }
+        return {"command": page.command, "upload_max_bytes": UPLOAD_MAX_BYTES}
 
     @app.get("/api/phrases")
     def complete(q: Annotated[str, Query(max_length=TEXT_MAX)] = "") -> list[dict[str, object]]:
@@ -148,8 +140,6 @@ def create_app(
             "score": answer.predicted.iou,
             "presence": answer.presence,
             "absent": answer.absent,
-            "asked": answer.asked,
-            "structure": answer.structure,
             "note": note,
             "instead": instead,
             "area_px": int(mask.sum()),
@@ -164,9 +154,7 @@ def create_app(
             _check(prompt)
         with sessions.using(key) as session:
             data, kind = _packed(session, wanted)
-        stem = session.name.split(".")[0] or "image"
-        name = quote(f"{stem}-masks.zip" if wanted.kind == "masks" else f"{stem}-prediction.json")
-        return Response(data, media_type=kind, headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"})
+        return Response(data, media_type=kind)
 
     @app.delete("/api/images/{key}", status_code=204)
     def close(key: str) -> None:
@@ -226,17 +214,20 @@ def _packed(session: Session, wanted: Download) -> tuple[bytes, str]:
     """What `fluoro predict` would have written for these prompts: all of it zipped, or `prediction.json` alone."""
     answers = answer_prompts(session.predictor, wanted.prompts)
     segmented = Segmented(session.path, session.radiograph(), answers, session.predictor.checkpoint_sha256)
+    if wanted.kind == "json":
+        return _as_json(header_of(segmented, masks_of(segmented)), session), "application/json"
+    packed = io.BytesIO()
     with tempfile.TemporaryDirectory(dir=session.path.parent) as folder:
-        header = write_masks(Path(folder), segmented).model_copy(update={"image": session.name})
-        text = header.model_dump_json(indent=1) + "\n"
-        if wanted.kind == "json":
-            return text.encode(), "application/json"
-        packed = io.BytesIO()
+        header = write_masks(Path(folder), segmented)
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:  # PNGs do not become smaller
             for path in sorted(Path(folder).iterdir()):
                 archive.write(path, path.name)
-            archive.writestr(HEADER, text)
+            archive.writestr(HEADER, _as_json(header, session))
     return packed.getvalue(), "application/zip"
+
+
+def _as_json(header: Prediction, session: Session) -> bytes:
+    return (header.model_copy(update={"image": session.name}).model_dump_json(indent=1) + "\n").encode()
 
 
 def _answer_errors(app: FastAPI) -> None:

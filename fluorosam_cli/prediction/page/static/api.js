@@ -9,7 +9,7 @@ export class Problem extends Error {
   }
 }
 
-export async function call(path, { method = "GET", json, body } = {}) {
+export async function call(path, { method = "GET", json, body, keepalive = false } = {}) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   if (json !== undefined || body !== undefined) {
     method = "POST";
@@ -17,7 +17,7 @@ export async function call(path, { method = "GET", json, body } = {}) {
   }
   let response;
   try {
-    response = await fetch(`api/${path}`, { method, headers, body: json !== undefined ? JSON.stringify(json) : body });
+    response = await fetch(`api/${path}`, { method, headers, keepalive, body: json !== undefined ? JSON.stringify(json) : body });
   } catch {
     throw new Problem(0, "the server does not answer", "is `fluoro serve` still running?");
   }

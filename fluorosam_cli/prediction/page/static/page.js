@@ -12,14 +12,14 @@ import { View } from "./view.js";
 const NEEDS_IMAGE = ["phrase", "new", "fit", "reset", "invert", "polarity"];
 const NEEDS_MASK = ["save-masks", "save-overlay", "save-json", "copy"];
 
-let about = { command: [] }, file = null, jobs = 0, reopening = null;
+let about = { command: [] }, file = null, jobs = 0, reopening = null, turning = false;
 const view = new View($("canvas"), showNumbers);
 const masks = new Masks(refresh);
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
 
 function refresh(error = null) {
-  if (error?.status === 404 && file) return reopen();
+  if (error?.status === 404 && file) return doing("Opening the image again…", reopen);
   const { masks: all } = masks.now;
   drawMasks();
   showMasks($("masks"), masks, act);
@@ -40,12 +40,12 @@ function drawMasks() {
 }
 
 function options() {
-  const polarity = { dark: ["--invert"], bright: ["--no-invert"] }[$("polarity").value] ?? [];
+  const polarity = { dark: ["--invert"], bright: ["--no-invert"] }[told(view.image)] ?? [];
   return [...(view.image.frames > 1 ? ["--frames", String(view.image.frame)] : []), ...polarity, ...about.command];
 }
 
 function showNumbers() {
-  const [low, high] = view.stored;
+  const [low, high] = view.window;
   $("shown").textContent = `W ${round(high - low)} L ${round((low + high) / 2)} · ${Math.round(view.scale * 100)} %`;
 }
 
@@ -56,7 +56,7 @@ function say(text) {
   $("message").firstElementChild.textContent = text;
 }
 
-// Whatever fails is said in one place; what takes longer than a blink is announced.
+// Whatever fails is said in one place; what takes longer than a blink is announced; an expired image is opened again.
 async function doing(what, work) {
   jobs++;
   const timer = setTimeout(() => {
@@ -64,7 +64,11 @@ async function doing(what, work) {
     $("busy").hidden = false;
   }, 150);
   try {
-    return await work();
+    return await work().catch(async (error) => {
+      if (error.status !== 404 || !file) throw error;
+      await reopen();
+      return work();
+    });
   } catch (error) {
     say(error.message);
     return null;
@@ -81,32 +85,45 @@ function open(chosen) {
   return doing(`Opening ${chosen.name}…`, async () => {
     say("");
     if (chosen.size > about.upload_max_bytes) throw new Error(`${chosen.name} is larger than this page accepts.`);
-    const before = masks.image, opened = await upload(chosen);
-    $("polarity").value = "";
-    await show(opened);
+    const opened = await withPixels(await upload(chosen));
+    close(masks.image);
+    show(opened);
+    resetControls();
     file = chosen;
     masks.clear(opened.id);
     refresh();
-    if (before) call(`images/${before}`, { method: "DELETE" }).catch(() => {});
     $("phrase").focus();
   });
 }
 
 const upload = (chosen) => getJson(`images?name=${encodeURIComponent(chosen.name)}`, { body: chosen });
 
-// The server forgets idle images; the browser still has the file.
-function reopen() {
-  reopening ??= doing("Opening the image again…", async () => {
-    masks.image = (await upload(file)).id;
-    await turnTo(view.image.frame);
-  }).finally(() => (reopening = null));
+async function withPixels(opened) {
+  const bytes = await (await call(`images/${opened.id}/pixels`)).arrayBuffer();
+  return { ...opened, pixels: new Uint16Array(bytes) };
 }
 
-async function show(opened, keepPlace = false) {
-  const bytes = await (await call(`images/${opened.id}/pixels`)).arrayBuffer();
-  view.setImage({ ...opened, pixels: new Uint16Array(bytes) }, keepPlace);
+function close(id) {
+  if (id) call(`images/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+}
+
+// The server forgets idle images; the browser still has the file, and what it shows of it.
+function reopen() {
+  const expired = masks.image;
+  reopening ??= upload(file).then(async ({ id }) => {
+    await turned(id, view.image.frame, told(view.image));
+    if (masks.image !== expired) return close(id); // another was opened meanwhile
+    close(expired); // it is open if another request has just opened it again
+    masks.image = id;
+    masks.forget();
+  }).finally(() => (reopening = null));
+  return reopening;
+}
+
+function show(opened, keepPlace = false) {
+  view.setImage(opened, keepPlace);
   $("empty").hidden = true;
-  for (const side of document.querySelectorAll(".side")) side.hidden = false;
+  for (const side of document.querySelectorAll(".side")) side.hidden = opened.remarks.length > 0; // it may hang otherwise
   for (const id of NEEDS_IMAGE) $(id).disabled = false;
   const bone = `bone ${opened.bone_bright ? "bright" : "dark"}${opened.polarity_from === "detected" ? " (detected)" : ""}`;
   $("name").textContent = `${opened.name} · ${opened.width} × ${opened.height} · ${bone}`;
@@ -115,17 +132,37 @@ async function show(opened, keepPlace = false) {
   $("remarks").replaceChildren(...opened.remarks.map((remark) => element("p", {}, `${opened.name}: ${remark}.`)));
   document.title = `${opened.name} · fluoro`;
   $("frames").hidden = opened.frames < 2;
-  Object.assign($("frame"), { max: opened.frames, value: opened.frame });
+  $("frame").max = opened.frames;
   $("frame-number").textContent = `${opened.frame} / ${opened.frames}`;
 }
 
-async function turnTo(frame) {
-  const invert = { dark: true, bright: false }[$("polarity").value] ?? null;
-  await show(await getJson(`images/${masks.image}/show`, { json: { frame, invert } }), true);
-  masks.forget();
+// What the user has told of the polarity, as the field has it.
+const told = ({ bone_bright, polarity_from }) => (polarity_from !== "option" ? "" : bone_bright ? "bright" : "dark");
+
+const turned = (id, frame, polarity) =>
+  getJson(`images/${id}/show`, { json: { frame, invert: { dark: true, bright: false }[polarity] ?? null } });
+
+function resetControls() {
+  $("frame").value = view.image.frame;
+  $("polarity").value = told(view.image);
 }
 
-const turn = () => doing("Reading the frame…", () => turnTo(Number($("frame").value)));
+// One turn at a time: what the controls say when it ends comes next.
+async function turn() {
+  if (turning) return;
+  turning = true;
+  await doing("Reading the frame…", async () => {
+    while (Number($("frame").value) !== view.image.frame || $("polarity").value !== told(view.image)) {
+      const id = masks.image;
+      const opened = await withPixels(await turned(id, Number($("frame").value), $("polarity").value));
+      if (masks.image !== id) continue; // another was opened meanwhile
+      show(opened, true);
+      masks.forget();
+    }
+  });
+  resetControls();
+  turning = false;
+}
 
 // --- masks -----------------------------------------------------------------------------------------------------------
 
@@ -213,6 +250,7 @@ addEventListener("drop", (event) => {
   $("view").classList.remove("dropping");
   open(event.dataTransfer.files[0]);
 });
+addEventListener("pagehide", () => close(masks.image));
 addEventListener("paste", (event) => open(event.clipboardData.files[0]));
 doing("Connecting…", async () => {
   about = await getJson("about");

@@ -5,6 +5,10 @@ const STILL_PX = 4;
 export function followPointer(view, act, spaceHeld) {
   const { canvas } = view;
   let press = null;
+  const drop = () => {
+    press = view.box = null;
+    view.redraw();
+  };
 
   canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   canvas.addEventListener("pointerdown", (event) => {
@@ -31,23 +35,19 @@ export function followPointer(view, act, spaceHeld) {
     }
   });
   canvas.addEventListener("pointerup", (event) => {
-    if (!press || event.button !== press.button) return;
-    const { kind, moved, start, outside } = press;
-    press = null;
+    if (!press) return;
+    const { kind, button, moved, start, outside } = press;
+    drop();
+    if (event.button !== button) return; // of several buttons the last to rise was not the first to sink
     if (moved && kind === "box") {
       const box = boxOf(view, start, [event.offsetX, event.offsetY]);
-      view.box = null;
       if (box[2] > box[0] && box[3] > box[1]) act.box(box);
     } else if (!moved && !spaceHeld() && event.button !== 1) {
       const [x, y] = view.toImage(...start).map(Math.floor);
       if (x >= 0 && y >= 0 && x < view.image.width && y < view.image.height) act.point([x, y], outside ? 0 : 1);
     }
-    view.redraw();
   });
-  canvas.addEventListener("pointercancel", () => {
-    press = view.box = null;
-    view.redraw();
-  });
+  canvas.addEventListener("pointercancel", drop);
   canvas.addEventListener("pointerleave", () => act.hover(null));
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();

@@ -7,6 +7,7 @@ export class View {
     this.canvas = canvas;
     this.onDrawn = onDrawn;
     this.image = null;
+    this.window = null; // stored values that are black and white
     this.scale = 1; // CSS pixels of an image pixel
     this.x = this.y = 0; // CSS position of the image's corner
     this.layers = [];
@@ -30,22 +31,15 @@ export class View {
     } else this.shade();
   }
 
-  get stored() {
-    return this.window.map((value) => this.image.slope * value + this.image.intercept);
-  }
-
   resetWindow() {
-    const { slope, intercept, window } = this.image;
-    this.window = window.map((value) => (value - intercept) / slope);
+    this.window = this.image.window;
     this.shade();
   }
 
   // Width and level change by shares of the first window.
   dragWindow(wider, higher) {
-    const { slope, window } = this.image;
-    const first = (window[1] - window[0]) / slope;
-    let [low, high] = this.window;
-    const width = Math.max(1, high - low + wider * first), level = (low + high) / 2 - higher * first;
+    const { slope, window } = this.image, first = window[1] - window[0], [low, high] = this.window;
+    const width = Math.max(slope, high - low + wider * first), level = (low + high) / 2 - higher * first;
     this.window = [level - width / 2, level + width / 2];
     this.shade();
   }
@@ -63,13 +57,14 @@ export class View {
 
   shadeNow() {
     this.stale = false;
-    const [low, high] = this.window, table = new Uint32Array(65536);
+    const { pixels, slope, intercept } = this.image, table = new Uint32Array(65536);
+    const [low, high] = this.window.map((value) => (value - intercept) / slope);
     for (let value = 0; value < 65536; value++) {
       const share = Math.min(1, Math.max(0, (value - low) / (high - low)));
       const grey = Math.round(255 * (this.inverted ? 1 - share : share));
       table[value] = 0xff000000 | (grey << 16) | (grey << 8) | grey;
     }
-    const out = new Uint32Array(this.shading.data.buffer), { pixels } = this.image;
+    const out = new Uint32Array(this.shading.data.buffer);
     for (let i = 0; i < out.length; i++) out[i] = table[pixels[i]];
     this.picture.getContext("2d").putImageData(this.shading, 0, 0);
   }

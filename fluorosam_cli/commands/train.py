@@ -179,8 +179,7 @@ def train(
         logging.getLogger("fluoro").setLevel(logging.ERROR)
         launch(Job(shards, stage.folder, settings, devices), silent)
         raise typer.Exit
-    words_or_files = [Path(word) for word in (*(exclude_structures or ()), backbone_weights or "")]
-    reads = [path for path in words_or_files if path.is_file()]
+    reads = [Path(word) for word in (*(exclude_structures or ()), backbone_weights or "") if os.path.isfile(word)]
     folder = stage.output(None, inputs=[shards / HEADER, *origin.files], reads=reads, device=devices.kind)
     if stage.dry_run:
         return stage.plan(**summary, device=f"{devices.world} x {devices.kind}")

@@ -93,7 +93,8 @@ class Output:
         ours = (self.path / self.run_file).is_file()
         runs = sorted(path.name for path in self.path.glob("run*.json") if RUN_NAME.fullmatch(path.name))
         if runs and not ours:
-            if self.part and RUN_FILE not in runs:
+            if self.part and all(name.endswith("-of-" + self.part.partition("-of-")[2] + ".json") for name in runs):
+                self._compare(read_header(self.path / runs[0], Run), besides=("shard", "device"))
                 return False  # other parts have begun
             named = ", ".join(runs[:3]) + ", ..." * (len(runs) > 3)
             raise FluoroError(
@@ -114,20 +115,24 @@ class Output:
         if not ours:
             raise FluoroError(f"{self.path}: nothing to resume (no {self.run_file})", "give another folder with -o")
         before = read_header(self.path / self.run_file, Run)
+        self._compare(before)
+        if before.inputs_sha256 != self._run.inputs_sha256:
+            raise FluoroError(f"{self.path}: its inputs have changed since", "start again with --overwrite")
+        self._failed_before = bool(before.failed)
+        return True
+
+    def _compare(self, before: Run, besides: Collection[str] = ()) -> None:
+        """Raise FluoroError where another run of this folder had other options, `besides` some."""
         now = json.loads(self._run.model_dump_json())
         if before.stage != self._run.stage:
             raise FluoroError(f"{self.path}: was written by `fluoro {before.stage}`", "give another folder with -o")
-        for name in sorted(before.config.keys() | now["config"].keys()):
+        for name in sorted((before.config.keys() | now["config"].keys()) - set(besides)):
             old, new = before.config.get(name), now["config"].get(name)
             if old != new:
                 raise FluoroError(
                     f"{self.path}: was begun with {name} = {old!r}, now {new!r}",
                     "repeat the first command's options with --resume, or start again with --overwrite",
                 )
-        if before.inputs_sha256 != self._run.inputs_sha256:
-            raise FluoroError(f"{self.path}: its inputs have changed since", "start again with --overwrite")
-        self._failed_before = bool(before.failed)
-        return True
 
     @property
     def finished(self) -> bool:

@@ -1,6 +1,7 @@
 """Output folders: refused and replaced, continued, one process's at a time, no absolute paths."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,9 +47,13 @@ def test_private_words_are_counted_and_not_recorded(tmp_path, monkeypatch):
 
 
 def test_a_part_that_stopped_in_the_middle_can_be_resumed(tmp_path):
+    folder = tmp_path / "d"
+    with output(tmp_path / "e", part="2-of-2") as other:
+        pass
+
     def write(done: int, error: Exception | None, **options) -> None:
-        with output(tmp_path, part="1-of-2", **options) as out:
-            (tmp_path / "0.txt").write_text("whole")
+        with output(folder, part="1-of-2", **options) as out:
+            (folder / "0.txt").write_text("whole")
             out.done = done
             if error:
                 raise error
@@ -56,8 +61,8 @@ def test_a_part_that_stopped_in_the_middle_can_be_resumed(tmp_path):
     for done, kept in ((0, False), (1, True)):
         with pytest.raises(OSError, match="full"):
             write(done, OSError("full"), resume=bool(done))
-        assert (tmp_path / "run-1-of-2.json").is_file() == kept
-        (tmp_path / "run-2-of-2.json").write_text("{}")
+        assert (folder / "run-1-of-2.json").is_file() == kept
+        shutil.copy(other.path / other.run_file, folder)
     write(2, None, resume=True)
 
 
@@ -148,13 +153,24 @@ def test_a_part_that_is_just_starting_is_not_in_the_way_of_another(tmp_path):
         pass
 
 
-@pytest.mark.parametrize(("before", "now"), [("1-of-2", None), (None, "1-of-2")])
+@pytest.mark.parametrize(
+    ("before", "now"), [("1-of-2", None), (None, "1-of-2"), ("1-of-2", "1-of-3"), ("1-of-2", "1-of-12")]
+)
 @pytest.mark.parametrize("option", ["overwrite", "resume"])
 def test_parts_and_the_whole_do_not_mix(tmp_path, before, now, option):
     with output(tmp_path, part=before) as out:
         (tmp_path / "0.txt").write_text("whole")
     with pytest.raises(FluoroError, match=rf"with another --shard or with none \({out.run_file}\)"):
         output(tmp_path, part=now, **{option: True})
+
+
+def test_all_parts_have_the_same_options(tmp_path):
+    with output(tmp_path, part="1-of-2", config={"count": 3, "shard": "1/2"}):
+        pass
+    with pytest.raises(FluoroError, match="begun with count = 3, now 4"):
+        output(tmp_path, part="2-of-2", config={"count": 4, "shard": "2/2"})
+    with output(tmp_path, part="2-of-2", config={"count": 3, "shard": "2/2"}):
+        pass
 
 
 def test_overwrite_does_not_delete_what_fluoro_did_not_write(tmp_path):

@@ -170,10 +170,17 @@ def _presented(values: np.ndarray, view: "Dataset") -> np.ndarray:
 
 
 def _widen_table(view: "Dataset") -> None:
-    """Tell a VOI table of 8 bits as one of 16: pydicom counts its entries, which may be more, in as many bits."""
+    """Tell a VOI table of 8 bits as one of 16: pydicom counts its entries, which may be more, in as many bits.
+
+    It also takes every entry for a word, where two may share one.
+    """
     if view.get("VOILUTSequence") and view.VOILUTSequence[0].LUTDescriptor[2] == 8:
         table = deepcopy(view.VOILUTSequence[0])
+        entries = table.LUTDescriptor[0] or 2**16
         table.LUTDescriptor = [*table.LUTDescriptor[:2], 16]
+        words = table.LUTData if isinstance(table.LUTData, bytes) else np.array(table.LUTData, "<u2").tobytes()
+        if len(words) < 2 * entries:
+            table.add_new("LUTData", "US", list(words[:entries]))
         view.VOILUTSequence = [table]
 
 

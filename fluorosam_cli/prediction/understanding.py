@@ -59,15 +59,23 @@ def understand(text: str) -> Understood:
 def parted(text: str) -> list[str]:
     """The phrases of a list such as "heart and liver", which as a whole names nothing; else the text alone.
 
-    The side of "left femur and tibia" holds for all of them, unless another side, or both, are stated as well.
+    The side of "left femur and tibia" holds for all of them, unless another side, or both, are stated as well. "Both
+    hands" are a list, too: left and right have no name together.
     """
     if not _BETWEEN.search(text) or understand(text).how != "unknown":
-        return [text]
+        return _each_side(text)
     parts = _items(text) or [text]
-    first = marks(parts[0].split()[0]).sides
+    first = marks(parts[0]).sides - marks(parts[0].split()[-1]).sides  # "the left femur", not "femur left"
     if len(first) == 1 and first == marks(text).sides:
         parts = [_sided(part, *first) for part in parts]
-    return parts if all(understand(part).how != "unknown" for part in parts) else [text]
+    known = all(understand(part).how != "unknown" for part in parts)
+    return [side for part in parts for side in _each_side(part)] if known else [text]
+
+
+def _each_side(text: str) -> list[str]:
+    """Both meanings, where both sides are meant and each is a structure of its own; else the text alone."""
+    meant = list(understand(text).asked) if _TWO_SIDED.search(text) else []
+    return meant if sorted(side for words in meant for side in marks(words).sides) == sorted(SIDES) else [text]
 
 
 def _items(text: str) -> list[str]:

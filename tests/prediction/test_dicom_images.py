@@ -205,10 +205,18 @@ def test_lookup_tables(tmp_path):
     np.testing.assert_array_equal(read_radiograph(path).pixels, (255 - stored.astype(np.int64)) ** 2)
 
 
-def test_a_table_of_8_bits_may_have_more_than_256_entries(tmp_path):
+PACKED = bytes(value >> 4 for value in range(4096))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [("US", list(PACKED)), ("US", np.frombuffer(PACKED, "<u2").tolist()), ("OW", PACKED)],
+    ids=["a word each", "two in a word", "bytes"],
+)
+def test_a_table_of_8_bits_may_have_more_than_256_entries(tmp_path, kind, data):
     table = Dataset()
     table.add_new("LUTDescriptor", "US", [4096, 0, 8])
-    table.add_new("LUTData", "US", [value >> 4 for value in range(4096)])
+    table.add_new("LUTData", kind, data)
     path = write(tmp_path / "a.dcm", picture(), VOILUTSequence=Sequence([table]))
     np.testing.assert_array_equal(read_radiograph(path).pixels, picture() >> 4)
 

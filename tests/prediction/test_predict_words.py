@@ -86,11 +86,16 @@ def test_what_the_model_has_not_learnt_is_said(fluoro, tmp_path):
     ("typed", "meant"),
     [
         ("left femur and tibia", ["femur_left", "tibia_left"]),
+        ("segment the left femur and tibia", ["femur_left", "tibia_left"]),
+        ("femur left, tibia", ["femur_left", "tibia"]),
         ("left femur, right tibia and fibula", ["femur_left", "tibia_right", "fibula"]),
         ("left and right femur and tibia", ["femora", "tibia"]),
         ("left femur and bilateral tibia", ["femur_left", "tibia"]),
         ("left femur and both tibiae", ["femur_left", "tibia"]),
         ("femur and left tibia", ["femora", "tibia_left"]),
+        ("both hands", ["hand_left", "hand_right"]),
+        ("bilateral tibia and fibula", ["lower_leg_left", "lower_leg_right"]),
+        ("heart and both forearms", ["heart", "forearm_left", "forearm_right"]),
     ],
 )
 def test_a_lists_side_is_nobody_elses(typed, meant):
